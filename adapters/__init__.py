@@ -1,0 +1,1 @@
+"""The optional web adapter: everything that knows HTTP, Flask or gunicorn lives here."""

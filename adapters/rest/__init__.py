@@ -1,0 +1,1 @@
+"""The REST dialects: one Flask blueprint a dialect, shared plumbing beside them."""

@@ -1,0 +1,172 @@
+"""What goes into the engine and what comes out, as plain frozen data.
+
+The same objects cross the process boundary later, so nothing here holds a lock, a callback, an
+array or a reference to an engine.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from ..errors import InvalidRequest
+from ..prompt.message import Prompt
+from ..sampling.params import SamplingParams
+
+FinishReason = Literal["stop", "length"]
+Kind = Literal["chat", "completion", "warm_up"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerationRequest:
+    """One generation.
+
+    prompt: segments, or token ids as they are (nothing is added to ids).
+    kind: "chat" counts for the cache cleaning policy, the others do not.
+    cache_prompt: reuse the KV cache of a slot that begins with the same tokens.
+    id_slot: -1 for the best slot, else the slot it must run in.
+    timeout_s: seconds from submit to the last token; None is no deadline.
+    strip_leading_space: drop white space before the first visible character of the answer.
+    notes: what was dropped or cut while the request was made; repeated in the Completion.
+    """
+
+    prompt: Prompt | tuple[int, ...]
+    params: SamplingParams = field(default_factory=SamplingParams)
+    kind: Kind = "completion"
+    cache_prompt: bool = True
+    id_slot: int = -1
+    timeout_s: float | None = None
+    strip_leading_space: bool = False
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.timeout_s is not None and not self.timeout_s > 0:
+            raise InvalidRequest(
+                f"timeout_s must be above 0, got {self.timeout_s!r}",
+                field="timeout_s",
+                value=self.timeout_s,
+                allowed="seconds above 0, or None",
+            )
+        if self.id_slot < -1:
+            raise InvalidRequest(
+                f"id_slot must be -1 or a slot number, got {self.id_slot}",
+                field="id_slot",
+                value=self.id_slot,
+                allowed="-1, or 0 to the number of slots less one",
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """Token counts. `prompt_tokens` is the whole prompt, BOS and cached part included;
+    `cached_tokens` is the part of it that was not evaluated again; `completion_tokens` counts every
+    sampled token, the end token included."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int
+
+    @property
+    def total_tokens(self) -> int:
+        return self.prompt_tokens + self.completion_tokens
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timings:
+    """Where the time of one request went, in seconds: waiting in the queue, evaluating the prompt
+    (first token included), and every token after the first."""
+
+    queue_s: float
+    prefill_s: float
+    decode_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chunk:
+    """A piece of the answer. `text` may be empty only in the last chunk, the one whose
+    `finish_reason` is set; `usage` and `timings` are there in the last chunk alone. Token ids arrive
+    with the text they completed, so `token_ids` may hold several."""
+
+    text: str
+    token_ids: tuple[int, ...] = ()
+    finish_reason: FinishReason | None = None
+    stop: str | None = None
+    usage: Usage | None = None
+    timings: Timings | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completion:
+    """A whole answer: by construction the join of its chunks.
+
+    finish_reason: "stop" for an end token or a stop string (`stop` is that string, None for the
+        end token), "length" for max_tokens or a full context; None only in `Cancelled.partial`.
+    prompt_token_ids, token_ids: exactly what was evaluated and sampled, end token included.
+    slot: where it ran, so that a test can look.
+    """
+
+    text: str
+    prompt_token_ids: tuple[int, ...]
+    token_ids: tuple[int, ...]
+    finish_reason: FinishReason | None
+    stop: str | None
+    usage: Usage
+    timings: Timings
+    slot: int
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Embeddings:
+    """Vectors in the order of the inputs, each of n_embd floats and L2 length 1."""
+
+    vectors: tuple[tuple[float, ...], ...]
+    prompt_tokens: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlotStatus:
+    """One slot: what it does now and how many tokens its KV cache holds."""
+
+    slot: int
+    state: Literal["idle", "prefill", "decode"]
+    cached_tokens: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelStatus:
+    """The loaded model as `status()` tells it. `n_ctx` is the context of one slot in tokens."""
+
+    path: str
+    name: str
+    architecture: str
+    provisional: bool
+    backend: str
+    library: str
+    threads: int
+    gpu_layers: int
+    memory_bytes: int
+    n_ctx: int
+    n_ctx_train: int
+    n_vocab: int
+    n_embd: int
+    n_parallel: int
+    cont_batching: bool
+    embedding: bool
+    caching: bool
+    clean_cache_threshold: int
+    chats_since_clean: int
+    cleanings: int
+    notes: tuple[str, ...]
+    slots: tuple[SlotStatus, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineStatus:
+    """The engine now. `model` is None when nothing is loaded."""
+
+    model: ModelStatus | None
+    loading: bool
+    running: int
+    waiting: int
+    max_queue: int
