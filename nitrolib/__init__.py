@@ -1,19 +1,159 @@
 """nitrolib: an embeddable local-LLM engine over GGUF models.
 
-Importing this package loads no native library and no web framework.
+    from nitrolib import Engine, Message
+    from nitrolib.demo import model_path
+
+    with Engine.open(model_path()) as engine:
+        print(engine.chat([Message("user", "Hello")]).text)
+
+Importing this package loads no native library, no web framework and not even numpy: every name
+below is imported when it is first used.
 """
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from ._version import __version__
-from .errors import NitroError
 
-__all__ = ["NitroError", "__version__"]
+if TYPE_CHECKING:
+    from .backends import Feed, LoadOptions, Runtime
+    from .engine import (
+        CacheCleaningPolicy,
+        Chunk,
+        Completion,
+        Embeddings,
+        Engine,
+        EngineStatus,
+        Generation,
+        GenerationRequest,
+        ModelStatus,
+        Timings,
+        Usage,
+    )
+    from .errors import (
+        BackendCrashed,
+        BackendError,
+        BackendUnavailable,
+        Cancelled,
+        ContextOverflow,
+        DeadlineExceeded,
+        GpuUnavailable,
+        InvalidRequest,
+        ModelAlreadyLoaded,
+        ModelFileError,
+        ModelLoadError,
+        ModelNotLoaded,
+        NitroError,
+        NotEnoughMemory,
+        Overloaded,
+        Unsupported,
+    )
+    from .prompt import ChatTemplate, Message, Prompt, PromptTemplate, Segment
+    from .sampling import SamplingParams
+    from .session import ChatSession
 
-# In a checkout `adapters/` and `schemas/` stand beside this folder instead of inside it.
-_checkout = Path(__file__).resolve().parent.parent
-if (_checkout / "setup.cfg").is_file() and (_checkout / "adapters").is_dir():
-    __path__.append(str(_checkout))
-del _checkout, Path
+_HOMES = {
+    "backends": ("Feed", "LoadOptions", "Runtime"),
+    "engine": (
+        "CacheCleaningPolicy",
+        "Chunk",
+        "Completion",
+        "Embeddings",
+        "Engine",
+        "EngineStatus",
+        "Generation",
+        "GenerationRequest",
+        "ModelStatus",
+        "Timings",
+        "Usage",
+    ),
+    "errors": (
+        "BackendCrashed",
+        "BackendError",
+        "BackendUnavailable",
+        "Cancelled",
+        "ContextOverflow",
+        "DeadlineExceeded",
+        "GpuUnavailable",
+        "InvalidRequest",
+        "ModelAlreadyLoaded",
+        "ModelFileError",
+        "ModelLoadError",
+        "ModelNotLoaded",
+        "NitroError",
+        "NotEnoughMemory",
+        "Overloaded",
+        "Unsupported",
+    ),
+    "prompt": ("ChatTemplate", "Message", "Prompt", "PromptTemplate", "Segment"),
+    "sampling": ("SamplingParams",),
+    "session": ("ChatSession",),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "BackendCrashed",
+    "BackendError",
+    "BackendUnavailable",
+    "CacheCleaningPolicy",
+    "Cancelled",
+    "ChatSession",
+    "ChatTemplate",
+    "Chunk",
+    "Completion",
+    "ContextOverflow",
+    "DeadlineExceeded",
+    "Embeddings",
+    "Engine",
+    "EngineStatus",
+    "Feed",
+    "Generation",
+    "GenerationRequest",
+    "GpuUnavailable",
+    "InvalidRequest",
+    "LoadOptions",
+    "Message",
+    "ModelAlreadyLoaded",
+    "ModelFileError",
+    "ModelLoadError",
+    "ModelNotLoaded",
+    "ModelStatus",
+    "NitroError",
+    "NotEnoughMemory",
+    "Overloaded",
+    "Prompt",
+    "PromptTemplate",
+    "Runtime",
+    "SamplingParams",
+    "Segment",
+    "Timings",
+    "Unsupported",
+    "Usage",
+    "__version__",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME_OF.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f".{home}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
+def _find_neighbours() -> None:
+    """In a checkout `adapters/` and `schemas/` stand beside this folder instead of inside it."""
+    checkout = Path(__file__).resolve().parent.parent
+    if (checkout / "setup.cfg").is_file() and (checkout / "adapters").is_dir():
+        __path__.append(str(checkout))
+
+
+_find_neighbours()
