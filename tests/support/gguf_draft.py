@@ -54,8 +54,8 @@ def array(element: int, values: Any) -> Value:
 @dataclass
 class Tensor:
     """A tensor: shape with the row length first, GGML type number, and a function that yields the
-    data in pieces. `offset` overrides the place that the writer would choose, `n_dims` the number of
-    dimensions."""
+    data in pieces. `offset` overrides the place that the writer would choose, `n_dims` the number
+    of dimensions."""
 
     shape: list[int]
     type: int
