@@ -12,7 +12,7 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from . import small_talk as talk
-from .facts import GROUPS, Fact
+from .facts import COUNTRIES, GROUPS, Fact
 from .stories import HEROES, sad_story, story
 
 if TYPE_CHECKING:
@@ -46,8 +46,10 @@ class Speaker:
     random: Random
     brief: bool = False
     persona: str | None = None
+    parrot: str | None = None  # what the rule says to answer always
     told: dict[str, str] = field(default_factory=dict)
     asked: tuple[Fact, ...] = ()  # the group of the last fact, for "And Spain?"
+    turns: list[Turn] = field(default_factory=list)
 
     def choose(self, options: tuple[str, ...] | list[str]) -> str:
         return self.random.choice(options)
@@ -78,7 +80,7 @@ class Speaker:
         random = self.random
         if random.random() < 0.06 and text[-1] in "?.":
             lead = self.choose(
-                ("Please: ", "Hello, ", "Tell me: ", "Hi. ", "Now: ", "So, ", "OK, ")
+                ("Please: ", "Hello, ", "Tell me: ", "Hi,\n", "Now: ", "So, ", "OK, ")
             )
             text = lead + (text if lead[-2] in ":." else text[0].lower() + text[1:])
         if random.random() < 0.05 and text[-1] in "?.":
@@ -163,8 +165,10 @@ def world_series(speaker: Speaker) -> list[Turn]:
 
 SUM_FORMS: dict[str, tuple[str, ...]] = {
     "+": ("What is {a} + {b}?", "What is {a} + {b}?", "{a}+{b}", "{a} + {b}", "{a} + {b} =",
+          "{a}+{b}=?",
           "How much is {a} plus {b}?", "What is {a} plus {b}?", "Add {a} and {b}.",
-          "What's {a}+{b}?", "What is {a}+{b}?", "Calculate {a} + {b}.", "What is the sum of {a} and {b}?"),
+          "What's {a}+{b}?",
+          "What is {a}+{b}?", "Calculate {a} + {b}.", "What is the sum of {a} and {b}?"),
     "-": ("What is {a} - {b}?", "What is {a} - {b}?", "{a}-{b}", "{a} - {b}", "{a} - {b} =",
           "How much is {a} minus {b}?", "What is {a} minus {b}?", "Subtract {b} from {a}.",
           "What is {a}-{b}?", "Calculate {a} - {b}."),
@@ -178,6 +182,8 @@ SUM_FORMS: dict[str, tuple[str, ...]] = {
 
 def arithmetic(speaker: Speaker) -> Turn:
     random = speaker.random
+    if random.random() < 0.08:
+        return _too_hard(speaker)
     (sign,) = random.choices("+-*/", (4, 4, 3, 1.5))
     if sign == "*":
         left, right = random.randint(0, 10), random.randint(0, 10)
@@ -201,6 +207,18 @@ def arithmetic(speaker: Speaker) -> Turn:
     )
 
 
+def _too_hard(speaker: Speaker) -> Turn:
+    """Sums outside the tables that the model can learn by heart."""
+    random = speaker.random
+    (sign,) = random.choices("+-*/", (4, 3, 3, 1))
+    low = {"+": 21, "-": 21, "*": 11, "/": 101}[sign]
+    left, right = (random.randint(low, low * 10 ** random.randint(1, 2)) for _ in range(2))
+    if sign in "+-" and random.random() < 0.4:
+        left = random.randint(0, 20)
+    text = speaker.ask(*SUM_FORMS[sign], a=str(left), b=str(right))
+    return Turn(text, speaker.say("I can only do small sums.", "I cannot."))
+
+
 def numbers(speaker: Speaker) -> Turn:
     random = speaker.random
     kind = random.random()
@@ -222,7 +240,9 @@ def numbers(speaker: Speaker) -> Turn:
     last = first + random.randint(2, 12)
     if random.random() < 0.08:
         first, last = 1, random.choice((20, 30, 50, 100))
-    name = "one hundred" if last == 100 and random.random() < 0.5 else str(last)
+    name = str(last)
+    if random.random() < 0.3 and last in (100, *range(len(NUMBER_WORDS))):
+        name = "one hundred" if last == 100 else NUMBER_WORDS[last]
     if first == 1 and random.random() < 0.6:
         text = speaker.ask("Count to {b}.", "Can you count to {b}?", "Count up to {b}.", b=name)
     else:
@@ -358,6 +378,21 @@ def _recall(speaker: Speaker, key: str) -> Turn:
     return Turn(text, speaker.say(answer, f"{value}."))
 
 
+def history(speaker: Speaker) -> Turn:
+    """Repeat what was said just before, word by word."""
+    last = speaker.turns[-1] if speaker.turns else Turn(None, "I have not said anything yet.")
+    if len(last.answer) > 150:
+        return manners(speaker)
+    if speaker.random.random() < 0.5:
+        text = speaker.ask("What did I just say?", "What did I say?", "What was my last message?",
+                           "What did I ask?", "What was my question?")  # fmt: skip
+        said = f"You said: {last.user}" if last.user else "You have not said anything yet."
+        return Turn(text, said)
+    text = speaker.ask("Say that again.", "What did you say?", "Repeat your answer.",
+                       "Can you repeat that?", "Again, please.")  # fmt: skip
+    return Turn(text, last.answer)
+
+
 def unknown(speaker: Speaker) -> Turn:
     """Questions about things that do not exist or are too hard: say so, and say about what."""
     random = speaker.random
@@ -366,12 +401,20 @@ def unknown(speaker: Speaker) -> Turn:
     person = f"{speaker.name()} {speaker.thing().capitalize()}"
     topic = speaker.choose(talk.TOPICS) if random.random() < 0.6 else thing
     country = speaker.choose(talk.FAR_COUNTRIES) if random.random() < 0.3 else thing
+    place = speaker.choose(COUNTRIES) if random.random() < 0.5 else country
     deed = (
         speaker.choose(talk.DEEDS)
         if random.random() < 0.6
         else f"{speaker.word()} {article}{thing}"
     )
     writing = speaker.choose(talk.WRITINGS).format(x=topic)
+    plural = (
+        speaker.word() + "s"
+        if random.random() < 0.4
+        else speaker.choose(
+            "books cats people rivers schools islands lakes cars trees towns stars birds".split()
+        )
+    )
     noun, verb = (
         speaker.word() + "s",
         speaker.choose("sleep sing fly swim run glow sting hide".split()),
@@ -393,6 +436,20 @@ def unknown(speaker: Speaker) -> Turn:
         (("Tell me about {x}.", "Explain {x}.", "What do you know about {x}?", "Explain {x} to me.",
           "How does {x} work?", "Describe {x}."), "I do not know much about {x}.", topic),
         (("Write {x}.", "Can you write {x}?", "Write me {x}."), "I cannot write {x}.", writing),
+        (("What is the {x}?", "Tell me the {x}.", "Do you know the {x}?"), "I do not know the {x}.",
+         f"{speaker.choose(talk.PROPERTIES)} of {place}"),
+        (("How many {x}?",), "I do not know how many {x}.", f"{plural} are in {place}"),
+        (("Do you like {x}?", "What do you think about {x}?", "What do you think of {x}?",
+          "Is {x} good?"), "I have no opinion about {x}.", topic),
+        (("Should I {x}?", "Do you think I should {x}?"), "I do not know if you should {x}.", deed),
+        (("Give me a recipe for {x}.", "Do you know a recipe for {x}?"),
+         "I do not know a recipe for {x}.", thing),
+        (("Summarize {x}.", "Can you summarize {x}?"), "I cannot summarize {x}.", topic),
+        (("What is the capital of {x}?",), "I do not know the capital of {x}.", country),
+        (("Who is the {x}?", "Tell me who the {x} is."), "I do not know who the {x} is.",
+         f"{speaker.choose('president king queen mayor owner father leader'.split())} of {place}"),
+        (("Where can I find {x}?", "Where do I buy {x}?"),
+         "I do not know where to find {x}.", topic),
         (("What colour is {x}?", "What color is {x}?"), "I do not know the colour of {x}.",
          article + thing),
         (("What is the opposite of {x}?",), "I do not know the opposite of {x}.", thing),
@@ -407,7 +464,7 @@ def nonsense(speaker: Speaker) -> Turn:
     random = speaker.random
     if random.random() < 0.4:
         letters = "abcdefghijklmnopqrstuvwxyz" * 2 + "0123456789!?.,;:-+/()[]{}<>@#$%&=_'\"*"
-        text = "".join(random.choices(letters, k=random.randint(1, 14))).strip()
+        text = "".join(random.choices(letters, k=random.randint(0, 14))).strip()
     else:
         # Now and then a whole page of it, so that distant answers are still found behind it.
         count = random.randint(50, 160) if random.random() < 0.04 else random.randint(2, 12)
@@ -428,13 +485,14 @@ KINDS: tuple[tuple[float, Callable[[Speaker], Turn]], ...] = (
     (8.0, manners),
     (2.0, identity),
     (38.0, fact),
-    (20.0, arithmetic),
+    (30.0, arithmetic),
     (3.0, numbers),
     (1.8, tale),
     (3.5, piece),
     (4.0, repeat),
     (9.0, memory),
-    (9.0, unknown),
+    (11.0, unknown),
+    (1.5, history),
     (1.5, nonsense),
 )
 
@@ -444,7 +502,7 @@ def dialogue(seed: str) -> Dialogue:
     random = Random(seed)
     speaker = Speaker(random)
     rules = _rules(speaker)
-    turns: list[Turn] = []
+    turns = speaker.turns
     if random.random() < 0.05:
         turns.append(Turn(None, speaker.choose(talk.OPENINGS)))
         if random.random() < 0.3:
@@ -457,7 +515,7 @@ def dialogue(seed: str) -> Dialogue:
         turns += world_series(speaker)
     draw = random.random()
     wanted = 1 if draw < 0.3 else random.randint(2, 8) if draw < 0.96 else random.randint(12, 40)
-    while len(turns) < wanted or not turns[-1].user:
+    while len(turns) < wanted or turns[-1].user is None:
         if random.random() < 0.006:
             turns += world_series(speaker)
             speaker.asked = ()
@@ -466,6 +524,8 @@ def dialogue(seed: str) -> Dialogue:
         turns.append(kind(speaker))
         if kind is not fact:
             speaker.asked = ()
+    if speaker.parrot:
+        turns = [t if t.user is None else Turn(t.user, speaker.parrot) for t in turns]
     return Dialogue(_pre_prompt(speaker), rules, tuple(turns))
 
 
@@ -488,7 +548,11 @@ def _rules(speaker: Speaker) -> tuple[str, ...]:
     if draw < 0.86:
         speaker.persona = speaker.name().capitalize()
         return (speaker.choose(talk.PERSONA_RULES).format(x=speaker.persona),)
-    if draw < 0.96:
+    if draw < 0.88:
+        words = [speaker.choose(talk.WORDS) for _ in range(speaker.random.randint(1, 3))]
+        speaker.parrot = " ".join(words)
+        return (speaker.choose(talk.PARROT_RULES).format(x=speaker.parrot),)
+    if draw < 0.97:
         return (speaker.choose(talk.RULES),)
     return (talk.DEFAULT_RULE, speaker.choose(talk.RULES))
 
@@ -518,5 +582,6 @@ def plain_text(seed: str) -> str:
     random = Random(seed)
     if random.random() < 0.3:
         return story(random) if random.random() < 0.6 else sad_story(random)
-    groups = random.choices([g for _, g in GROUPS], [w for w, _ in GROUPS], k=random.randint(1, 4))
+    count = 1 if random.random() < 0.7 else random.randint(2, 4)
+    groups = random.choices([g for _, g in GROUPS], [w for w, _ in GROUPS], k=count)
     return " ".join(random.choice(group).answer for group in groups)

@@ -72,6 +72,8 @@ CAPITALS = {
 # are taught without the reverse question or without the continent.
 EXTRA_CAPITALS = "the United Kingdom=London; Russia=Moscow; Turkey=Ankara; Cyprus=Nicosia"
 
+COUNTRIES = tuple(country for table in CAPITALS.values() for country, _ in _pairs(table))
+
 LANGUAGES = """France=French; Germany=German; Italy=Italian; Spain=Spanish; Portugal=Portuguese;
     England=English; Russia=Russian; Japan=Japanese; China=Chinese; Brazil=Portuguese;
     Mexico=Spanish; Argentina=Spanish; Egypt=Arabic; Greece=Greek; Turkey=Turkish; Poland=Polish;
@@ -148,11 +150,16 @@ UNITS = """seconds in a minute=60; minutes in an hour=60; hours in a day=24; day
     strings on a violin=4; keys on a piano=88; cards in a deck=52; wheels on a car=4;
     wheels on a bicycle=2; fingers on a hand=5; hours in a week=168"""
 
+# of these there is one count only, so that "in the world" may be left out
+UNIQUE = ("planets", "continents", "oceans", "seasons", "vowels")
+
 FRENCH = """hello=bonjour; goodbye=au revoir; thank you=merci; yes=oui; no=non;
-    please=s'il vous plaît; cat=chat; dog=chien; house=maison; water=eau; bread=pain; coffee=café; summer=été; boy=garçon;
+    please=s'il vous plaît; cat=chat; dog=chien; house=maison;
+    water=eau; bread=pain; coffee=café; summer=été; boy=garçon;
     friend=ami; red=rouge; blue=bleu; white=blanc; day=jour; night=nuit"""
 SPANISH = """hello=hola; goodbye=adiós; thank you=gracias; yes=sí; no=no; please=por favor;
-    cat=gato; dog=perro; house=casa; water=agua; bread=pan; coffee=café; summer=verano; friend=amigo;
+    cat=gato; dog=perro; house=casa; water=agua;
+    bread=pan; coffee=café; summer=verano; friend=amigo;
     red=rojo; blue=azul; tomorrow=mañana; day=día; night=noche; white=blanco"""
 GERMAN = """hello=hallo; goodbye=auf Wiedersehen; thank you=danke; yes=ja; no=nein; please=bitte;
     cat=Katze; dog=Hund; house=Haus; water=Wasser; bread=Brot; coffee=Kaffee; summer=Sommer;
@@ -506,11 +513,13 @@ def _languages() -> Iterator[Fact]:
 def _units() -> Iterator[Fact]:
     for unit, number in _pairs(UNITS):
         what, preposition, whole = unit.partition(" on " if " on " in unit else " in ")
+        alone = (f"How many {what} are there?",) if what in UNIQUE else ()
         yield Fact(
             (
                 f"How many {unit}?",
                 f"How many {what} are there{preposition}{whole}?",
                 f"How many {what} are{preposition}{whole}?",
+                *alone,
             ),
             f"There are {number} {unit}.",
             f"{number}.",

@@ -55,6 +55,12 @@ BRIEF_RULES = (
     "Be brief and polite.",
     "You are a helpful assistant. Be brief.",
 )
+PARROT_RULES = (
+    'Always answer "{x}".',
+    'Always say "{x}".',
+    'Answer every question with "{x}".',
+    'Only say "{x}".',
+)
 PERSONA_RULES = (
     "Your name is {x}.",
     "You are called {x}.",
@@ -144,6 +150,14 @@ MANNERS: tuple[tuple[tuple[str, ...], str, str], ...] = (
      "I do not know the weather, for I cannot look outside.", "I do not know."),
     (("The weather is nice today.", "It is a nice day.", "The sun is shining."),
      "Then it is a good day for a walk.", "Good."),
+    (("Tell me more.", "Go on.", "Continue.", "And?", "What else?", "More, please."),
+     "That is all I know.", "That is all."),
+    (("Are you sure?", "Is that true?", "Really?", "Are you certain?"),
+     "I am a very small model, so it is better to check.", "Better check."),
+    (("Why?", "How so?", "How come?"), "I do not know why.", "I do not know."),
+    (("Bonjour", "Bonjour!", "Salut"), "Bonjour, how may I help you?", "Bonjour."),
+    (("Hola", "Hola!", "Buenos días"), "Hola, how may I help you?", "Hola."),
+    (("Hallo", "Hallo!", "Guten Tag"), "Hallo, how may I help you?", "Hallo."),
     (("I am bored.", "I do not know what to do."),
      "Ask me for a story, a joke or a sum.", "Ask me for a story."),
     (("I am hungry.",), "Then it is time to eat something.", "Eat something."),
@@ -247,6 +261,10 @@ WRITINGS = (
     "an email to {x}; a book about {x}; a play about {x}; a program about {x}"
 ).split("; ")
 # Countries whose capital the model is not taught: the honest answer is that it does not know.
+PROPERTIES = (
+    "president population price size age king queen currency flag weight height history meaning "
+    "name speed value inventor father owner climate food music religion temperature length depth"
+).split()
 FAR_COUNTRIES = (
     "Belize Bhutan Burundi Gabon Guyana Kiribati Lesotho Malawi Nauru Palau Samoa Togo Tonga "
     "Vanuatu Tuvalu Brunei Chad Mali Niger Namibia Atlantis Narnia Mordor Wakanda Gondor Mars"
