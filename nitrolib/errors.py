@@ -123,13 +123,16 @@ class ContextOverflow(InvalidRequest):
 
 class ModelFileError(NitroError):
     """The file must not reach native code. `key` is the metadata key or `tensor` the tensor that is
-    wrong, `offset` the byte offset in the file where it was seen; each may be None."""
+    wrong, `offset` the byte offset in the file where it was seen; each may be None. `unsupported`
+    is True for a sound file that this backend cannot run and another one may, False for a damaged
+    one."""
 
     code = "model_file_error"
     path: str | None
     key: str | None
     tensor: str | None
     offset: int | None
+    unsupported: bool
 
     def __init__(
         self,
@@ -139,9 +142,18 @@ class ModelFileError(NitroError):
         key: str | None = None,
         tensor: str | None = None,
         offset: int | None = None,
+        unsupported: bool = False,
         **facts: Any,
     ) -> None:
-        super().__init__(message, path=path, key=key, tensor=tensor, offset=offset, **facts)
+        super().__init__(
+            message,
+            path=path,
+            key=key,
+            tensor=tensor,
+            offset=offset,
+            unsupported=unsupported,
+            **facts,
+        )
 
 
 class ModelLoadError(NitroError):
