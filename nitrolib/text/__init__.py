@@ -1,1 +1,6 @@
-"""To be described by its owner."""
+"""From tokens to text that can be sent: whole characters, and nothing of a stop string."""
+
+from .detokenizer import Detokenizer
+from .stops import StopMatcher
+
+__all__ = ["Detokenizer", "StopMatcher"]
