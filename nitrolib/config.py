@@ -9,7 +9,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -20,7 +20,16 @@ if TYPE_CHECKING:
     from .backends.base import LoadOptions
     from .prompt import PromptTemplate
 
-__all__ = ["CONFIG_VARIABLE", "OPTIONS", "Option", "Settings", "is_loopback", "unknown_variables"]
+__all__ = [
+    "CONFIG_VARIABLE",
+    "GROUPS",
+    "OPTIONS",
+    "Group",
+    "Option",
+    "Settings",
+    "is_loopback",
+    "unknown_variables",
+]
 
 CONFIG_VARIABLE = "NITRO_CONFIG"  # path of the TOML file
 # Variables of ours that are no settings.
@@ -28,6 +37,7 @@ _OTHER_VARIABLES = frozenset({CONFIG_VARIABLE, "NITRO_DEBUG"})
 
 Kind = Literal["text", "integer", "boolean", "list"]
 Group = Literal["server", "model", "prompt"]
+GROUPS: tuple[Group, ...] = ("server", "model", "prompt")
 _KIND_WORDS = {
     "text": "a text",
     "integer": "a whole number",
@@ -244,7 +254,6 @@ class Settings:
         "boolean",
         None,
         "let a new prompt join while others are answered (default: with more than one slot)",
-        group="model",
     )
     threads: int | None = _option(
         "integer",
@@ -258,7 +267,6 @@ class Settings:
         "integer",
         5,
         "chats between two cleanings of the cache; 0 is never",
-        group="model",
         metavar="N",
         least=0,
     )
@@ -307,20 +315,29 @@ class Settings:
 
     @classmethod
     def from_environment(
-        cls, environ: Mapping[str, str] | None = None, **overrides: Any
+        cls,
+        environ: Mapping[str, str] | None = None,
+        *,
+        config: str | None = None,
+        groups: Collection[Group] = GROUPS,
+        **overrides: Any,
     ) -> Settings:
-        """Settings from the file that NITRO_CONFIG names, under the variables of *environ*
-        (os.environ when None), under *overrides*; an override of None is one that was not given.
+        """Settings from the file *config* (or the one that NITRO_CONFIG names), under the variables
+        of *environ* (os.environ when None), under *overrides*; an override of None is one that was
+        not given. Options outside *groups* stay at their default, whatever file and variables say:
+        a command that opens no port does not stumble over how a server is bound.
 
         Raises InvalidRequest for a wrong value, saying where it was found, and for an unknown name.
         """
         environ = os.environ if environ is None else environ
-        path = overrides.pop("config", None) or environ.get(CONFIG_VARIABLE)
+        path = config or environ.get(CONFIG_VARIABLE)
         _refuse_unknown(overrides, "argument")
+        wanted = [option for option in OPTIONS if option.group in groups]
         layers = [_read_file(Path(path))] if path else []
-        layers.append(_read_variables(environ))
+        layers.append(_read_variables(environ, wanted))
         layers.append({name: value for name, value in overrides.items() if value is not None})
-        return cls(**_merge(layers))
+        names = {option.name for option in wanted} | overrides.keys()
+        return cls(**_merge({n: v for n, v in layer.items() if n in names} for layer in layers))
 
     def to_environment(self) -> dict[str, str]:
         """The variables from which `from_environment` makes these settings again: those that are
@@ -420,9 +437,9 @@ def _merge(layers: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     return merged
 
 
-def _read_variables(environ: Mapping[str, str]) -> dict[str, Any]:
+def _read_variables(environ: Mapping[str, str], options: Iterable[Option]) -> dict[str, Any]:
     values = {}
-    for option in OPTIONS:
+    for option in options:
         text = environ.get(option.variable)
         if text is None or (not text and not option.empty):
             continue

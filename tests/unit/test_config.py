@@ -246,3 +246,11 @@ def test_only_the_model_nobody_asked_for_is_provisional() -> None:
 
 def test_there_are_more_web_threads_than_answers_that_run_or_wait() -> None:
     assert Settings(n_parallel=2, max_queue=5).http_threads > 7
+
+
+def test_options_outside_the_groups_asked_for_stay_at_their_default(tmp_path: Path) -> None:
+    file = tmp_path / "nitro.toml"
+    file.write_text('host = "0.0.0.0"\nctx_len = 64\n')
+    environ = {"NITRO_CONFIG": str(file), "NITRO_PORT": "nonsense", "NITRO_THREADS": "2"}
+    settings = Settings.from_environment(environ, groups=("model",))
+    assert (settings.host, settings.ctx_len, settings.threads) == ("127.0.0.1", 64, 2)
