@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from jsonschema.exceptions import ValidationError
-    from jsonschema.protocols import Validator
 
 __all__ = ["Schema", "document_text", "schema", "shorten"]
 
@@ -48,7 +47,10 @@ class Schema:
         self.defaults: Mapping[str, Any] = MappingProxyType(
             {name: field["default"] for name, field in fields.items() if "default" in field}
         )
-        self._validator = _compile(document, name)
+        self._whole = frozenset(
+            name for name, field in fields.items() if "integer" in field.get("type", ())
+        )
+        self._validator: Any = _compile(document, name)
 
     def check(self, instance: object) -> None:
         """Raise InvalidRequest for the first rule *instance* breaks.
@@ -60,6 +62,10 @@ class Schema:
         error = next(self._validator.iter_errors(instance), None)
         if error is not None:
             raise _refusal(error)
+
+    def whole(self, name: str, value: Any) -> Any:
+        """*value* of the property *name* as an int if that is its type: JSON writes 5.0 too."""
+        return int(value) if isinstance(value, float) and name in self._whole else value
 
     def unknown(self, names: Mapping[str, Any]) -> tuple[str, ...]:
         """Those of *names* that the schema has no property for, in their order."""
@@ -95,7 +101,7 @@ def _document(document: str) -> dict[str, Any]:
     return parsed
 
 
-def _compile(document: str, name: str) -> Validator:
+def _compile(document: str, name: str) -> Any:
     from jsonschema import Draft202012Validator
     from jsonschema.validators import extend
     from referencing import Registry
@@ -103,7 +109,8 @@ def _compile(document: str, name: str) -> Validator:
 
     uri = f"urn:nitrolib:{document}"
     registry = Registry().with_resource(uri, DRAFT202012.create_resource(_document(document)))
-    quick = extend(Draft202012Validator, {"anyOf": _any_of, "items": _items})
+    keywords = {"anyOf": _any_of, "items": _items}
+    quick: Any = extend(Draft202012Validator, keywords)  # type: ignore[no-untyped-call]
     return quick({"$ref": f"{uri}#/components/schemas/{name}"}, registry=registry)
 
 

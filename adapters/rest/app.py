@@ -1,0 +1,55 @@
+"""The WSGI application: `create_app()`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from nitrolib.config import Settings
+from nitrolib.validation import document_text
+
+from . import access, errors
+from .nitro import blueprint as nitro
+from .paths import LowerCasePaths
+from .service import Service
+
+if TYPE_CHECKING:
+    from flask import Flask
+    from flask.typing import ResponseReturnValue
+
+    from nitrolib.engine import Engine
+
+__all__ = ["create_app"]
+
+
+def create_app(engine: Engine | None = None, settings: Settings | None = None) -> Flask:
+    """A Flask application that serves *engine*.
+
+    engine: one that the caller owns and closes; None makes one and loads the model of the settings
+        (by default the bundled one), to be closed with `app.extensions["nitrolib"].close()`. Make
+        the application after a fork, never before: the engine runs a thread.
+    settings: None reads them from the environment.
+
+    Raises InvalidRequest for wrong settings, and what loading the model raises.
+    """
+    from flask import Flask
+
+    settings = Settings.from_environment() if settings is None else settings
+    app = Flask("nitrolib.adapters.rest", static_folder=None)
+    app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
+    app.json.sort_keys = False  # type: ignore[attr-defined]  # of the default provider
+    errors.register(app)
+    access.register(app, settings)
+    for path, view in (("/healthz", _health), ("/openapi.json", _openapi)):
+        app.add_url_rule(path, view_func=view, methods=("GET",), provide_automatic_options=False)
+    app.register_blueprint(nitro)
+    app.extensions["nitrolib"] = Service.start(engine, settings)
+    app.wsgi_app = LowerCasePaths(app.wsgi_app)  # type: ignore[method-assign]
+    return app
+
+
+def _health() -> ResponseReturnValue:
+    return {"message": "Nitro is alive!!!"}
+
+
+def _openapi() -> ResponseReturnValue:
+    return document_text("nitro"), {"Content-Type": "application/json"}

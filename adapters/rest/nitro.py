@@ -1,0 +1,148 @@
+"""The Nitro dialect: its routes. Translation only; what a request means is decided elsewhere."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from flask import Blueprint, Response, current_app, g, jsonify, request
+
+from nitrolib.errors import ContextOverflow, InvalidRequest, ModelAlreadyLoaded, NitroError
+from nitrolib.validation import schema
+
+from . import jsonbody, nitro_chat, nitro_embeddings, nitro_load, nitro_status, sse
+from .errors import load_failed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from flask.typing import ResponseReturnValue
+
+    from .service import Service
+
+__all__ = ["blueprint"]
+
+blueprint = Blueprint("nitro", __name__)
+
+_PREFIX = "/inferences/<any(llamacpp, server):_engine>"
+_MAX_NAMES = 16  # in the x-nitro-ignored header
+
+
+def _route(view: Callable[[], ResponseReturnValue], methods: tuple[str, ...], *paths: str) -> None:
+    for path in paths:
+        blueprint.add_url_rule(path, None, view, methods=methods, provide_automatic_options=False)
+
+
+def service() -> Service:
+    """The service of the application that answers the current request."""
+    found: Service = current_app.extensions["nitrolib"]
+    return found
+
+
+@blueprint.url_value_preprocessor
+def _either_prefix(_endpoint: str | None, values: dict[str, Any] | None) -> None:
+    if values is not None:
+        values.pop("_engine", None)
+
+
+@blueprint.after_request
+def _report_ignored(response: Response) -> Response:
+    names: list[str] = g.get("ignored", [])
+    if names:
+        shown = [quote(name[:64], safe="/") for name in names[:_MAX_NAMES]]
+        more = [f"and {len(names) - _MAX_NAMES} more"] if len(names) > _MAX_NAMES else []
+        response.headers["x-nitro-ignored"] = ", ".join([*shown, *more])
+    return response
+
+
+def _read(name: str) -> tuple[dict[str, Any], Mapping[str, Any]]:
+    """The body, checked against the schema *name*, and the defaults of its fields. A field that is
+    null is as if it were absent; one that the schema does not know is ignored and reported."""
+    rules = schema("nitro", name)
+    body = {key: value for key, value in jsonbody.read(request).items() if value is not None}
+    g.ignored = [*rules.unknown(body)]
+    rules.check(body)
+    return {key: rules.whole(key, value) for key, value in body.items()}, rules.defaults
+
+
+def load() -> ResponseReturnValue:
+    asked = nitro_load.from_body(*_read("LoadModelRequest"))
+    try:
+        service().load(asked.path, asked.options, asked.profile)
+    except (InvalidRequest, ModelAlreadyLoaded):
+        raise
+    except NitroError as error:
+        return load_failed(error)
+    done = "Model loaded successfully"
+    answer: dict[str, Any] = {"message": done, "code": done}
+    warnings = service().profile.warnings
+    return jsonify({**answer, "warnings": warnings} if warnings else answer)
+
+
+def unload() -> ResponseReturnValue:
+    unloaded = service().engine.unload()
+    return jsonify({"message": "Model unloaded successfully" if unloaded else "No model loaded"})
+
+
+def status() -> ResponseReturnValue:
+    here = service()
+    return jsonify(
+        nitro_status.answer(here.engine.status(), here.profile, here.settings.stream_default)
+    )
+
+
+def chat() -> ResponseReturnValue:
+    here = service()
+    profile = here.profile
+    body, defaults = _read("ChatCompletionRequest")
+    g.ignored += _unknown_in_messages(body["messages"])
+    asked = nitro_chat.from_body(body, defaults, profile)
+    if not profile.chats and here.engine.status().model is not None:
+        raise InvalidRequest("Not support completion for embedding model", field="model")
+    try:
+        generation = here.engine.submit(asked)
+    except ContextOverflow as error:
+        error.field = "messages"  # the client sent no prompt
+        raise
+    watch = here.watcher.watch(request.environ, generation.cancel)
+    if _wants_stream(body):
+        usage = bool((body.get("stream_options") or {}).get("include_usage"))
+
+        def release() -> None:
+            watch.close()
+            generation.cancel()
+
+        return sse.respond(nitro_chat.events(generation, include_usage=usage), release)
+    with watch, generation:
+        return jsonify(nitro_chat.completion(generation.result()))
+
+
+def embeddings() -> ResponseReturnValue:
+    here = service()
+    body, defaults = _read("EmbeddingsRequest")
+    nitro_embeddings.check(body, here.engine.status().model)
+    job = here.engine.submit_embed(nitro_embeddings.inputs(body))
+    encoding = body.get("encoding_format", defaults["encoding_format"])
+    with here.watcher.watch(request.environ, job.cancel), job:
+        return jsonify(nitro_embeddings.answer(job.result(), encoding))
+
+
+_route(load, ("POST",), f"{_PREFIX}/loadmodel")
+_route(unload, ("GET", "POST"), f"{_PREFIX}/unloadmodel")
+_route(status, ("GET", "POST"), f"{_PREFIX}/modelstatus")
+_route(chat, ("POST",), "/v1/chat/completions", f"{_PREFIX}/chat_completion")
+_route(embeddings, ("POST",), "/v1/embeddings", f"{_PREFIX}/embedding")
+
+
+def _wants_stream(body: Mapping[str, Any]) -> bool:
+    """An explicit value wins, then an Accept header that names event streams, then the setting."""
+    if "stream" in body:
+        return bool(body["stream"])
+    accepted = {kind for kind, quality in request.accept_mimetypes if quality > 0}
+    return "text/event-stream" in accepted or service().settings.stream_default
+
+
+def _unknown_in_messages(messages: list[Mapping[str, Any]]) -> list[str]:
+    rules = schema("nitro", "Message")
+    names = (name for message in messages for name in rules.unknown(message))
+    return [f"messages/*/{name}" for name in dict.fromkeys(names)]

@@ -1,0 +1,60 @@
+"""Server-sent events: JSON events, then `data: [DONE]`."""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import TYPE_CHECKING, Any
+
+from .errors import body_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from flask import Response
+
+__all__ = ["DONE", "encode", "respond"]
+
+log = logging.getLogger(__name__)
+
+DONE = b"data: [DONE]\n\n"
+
+
+def encode(event: Mapping[str, Any]) -> bytes:
+    """One event: compact JSON in UTF-8. JSON escapes line breaks, so it is one line."""
+    text = json.dumps(event, ensure_ascii=False, separators=(",", ":"))
+    return f"data: {text}\n\n".encode()
+
+
+def respond(events: Iterator[Mapping[str, Any]], release: Callable[[], object]) -> Response:
+    """A response that streams *events* and then DONE.
+
+    The first event is awaited here, so that an error before it (a full queue, a prompt that is too
+    long) is raised and still gets a status of its own. A later one becomes an event. *release* is
+    called when the response is over, in whatever way, the client's leaving included.
+    """
+    from flask import Response
+
+    try:
+        first = next(events, None)  # None: the client has gone before there was anything to send
+    except BaseException:
+        release()
+        raise
+    response = Response(_body(first, events), mimetype="text/event-stream")
+    response.headers["Cache-Control"] = "no-cache"
+    response.headers["X-Accel-Buffering"] = "no"  # a proxy that gathers would undo the streaming
+    # Not a `finally` in the generator: one that was never started has nothing to finish.
+    response.call_on_close(release)
+    return response
+
+
+def _body(first: Mapping[str, Any] | None, events: Iterator[Mapping[str, Any]]) -> Iterator[bytes]:
+    if first is not None:
+        yield encode(first)
+    try:
+        for event in events:
+            yield encode(event)
+    except Exception as error:  # the status is sent; an event is all that is left
+        log.warning("a stream ended with an error", exc_info=error)
+        yield encode({"error": body_of(error)["error"]})
+    yield DONE
