@@ -49,8 +49,14 @@ def verify_file(file: GGUFFile, rule: Rule | None = None) -> ModelInfo:
 
 
 def _check_vocabulary(file: GGUFFile) -> None:
-    """What any backend relies on: arrays of one length, of the types they must have."""
+    """What any backend relies on: arrays of one length, all keys of the types they must have."""
     metadata = file.metadata
+    metadata.text("tokenizer.ggml.pre")
+    for name in ("add_bos_token", "add_eos_token", "add_space_prefix"):
+        metadata.flag(f"tokenizer.ggml.{name}")
+    for key in metadata:
+        if _is_token_id(key):
+            metadata.integer(key)
     if _TOKENS not in metadata:
         return
     n_tokens = len(metadata.strings(_TOKENS))
@@ -197,7 +203,7 @@ class _RuleCheck:
     def _token_ids(self) -> None:
         n_vocab = self.info.n_vocab
         for key in self.metadata:
-            if not (key.startswith("tokenizer.ggml.") and key.endswith("_token_id")):
+            if not _is_token_id(key):
                 continue
             entry = self.metadata.entry(key)
             if entry.type != U32:
@@ -261,6 +267,10 @@ class _RuleCheck:
 
 
 _SCALING_KEYS = ("type", "factor", "original_context_length", "finetuned")
+
+
+def _is_token_id(key: str) -> bool:
+    return key.startswith("tokenizer.ggml.") and key.endswith("_token_id")
 
 
 def _listed(names: frozenset[str]) -> str:
