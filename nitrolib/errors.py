@@ -108,11 +108,13 @@ class ContextOverflow(InvalidRequest):
     limit: int
     at_least: bool
 
-    def __init__(self, *, prompt_tokens: int, limit: int, at_least: bool = False) -> None:
+    def __init__(
+        self, *, prompt_tokens: int, limit: int, at_least: bool = False, field: str = "prompt"
+    ) -> None:
         super().__init__(
-            f"the prompt has {'at least ' if at_least else ''}{prompt_tokens} tokens, and the "
+            f"the {field} has {'at least ' if at_least else ''}{prompt_tokens} tokens, and the "
             f"context holds {limit} with room for one more",
-            field="prompt",
+            field=field,
             value=prompt_tokens,
             allowed=f"at most {limit - 1} tokens",
             prompt_tokens=prompt_tokens,

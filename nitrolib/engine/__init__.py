@@ -1,1 +1,43 @@
-"""To be described by its owner."""
+"""The engine: requests in, chunks out. `Engine` is the face; one scheduler thread a loaded model
+owns the runtime, and everything else talks to it by queue."""
+
+from __future__ import annotations
+
+from .cleaning import CacheCleaningPolicy, CleaningPolicy
+from .engine import Engine
+from .generation import Generation
+from .handle import Handle
+from .request import (
+    CacheCleared,
+    Chunk,
+    Completion,
+    Embeddings,
+    EngineStatus,
+    FinishReason,
+    GenerationRequest,
+    Kind,
+    ModelStatus,
+    SlotStatus,
+    Timings,
+    Usage,
+)
+
+__all__ = [
+    "CacheCleaningPolicy",
+    "CacheCleared",
+    "Chunk",
+    "CleaningPolicy",
+    "Completion",
+    "Embeddings",
+    "Engine",
+    "EngineStatus",
+    "FinishReason",
+    "Generation",
+    "GenerationRequest",
+    "Handle",
+    "Kind",
+    "ModelStatus",
+    "SlotStatus",
+    "Timings",
+    "Usage",
+]

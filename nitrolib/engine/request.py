@@ -7,11 +7,13 @@ array or a reference to an engine.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from ..errors import InvalidRequest
-from ..prompt.message import Prompt
 from ..sampling.params import SamplingParams
+
+if TYPE_CHECKING:
+    from ..prompt.message import Prompt
 
 FinishReason = Literal["stop", "length"]
 Kind = Literal["chat", "completion", "warm_up"]
@@ -84,8 +86,9 @@ class Timings:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chunk:
     """A piece of the answer. `text` may be empty only in the last chunk, the one whose
-    `finish_reason` is set; `usage` and `timings` are there in the last chunk alone. Token ids arrive
-    with the text they completed, so `token_ids` may hold several."""
+    `finish_reason` is set; `usage` and `timings` are there in the last chunk alone. Token ids
+    arrive with the text they completed, so `token_ids` may hold several. When a generation is
+    ended from outside, a last chunk without `finish_reason` may bring text that was held back."""
 
     text: str
     token_ids: tuple[int, ...] = ()
@@ -122,6 +125,14 @@ class Embeddings:
 
     vectors: tuple[tuple[float, ...], ...]
     prompt_tokens: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CacheCleared:
+    """What `clear_cache` did: the slots it emptied, and the busy ones it did not touch."""
+
+    cleared: tuple[int, ...]
+    busy: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

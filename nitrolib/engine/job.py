@@ -1,0 +1,108 @@
+"""What the scheduler sees of a request: a Job waits in the queue, its Work sits in a slot."""
+
+from __future__ import annotations
+
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from ..errors import InvalidRequest, NitroError
+
+if TYPE_CHECKING:
+    from ..backends.base import Output, Runtime
+    from .handle import Outbox
+    from .request import Kind
+
+__all__ = ["Job", "MakeError", "Work", "clock", "enter_loop", "refuse_in_loop"]
+
+clock = time.perf_counter  # one clock for deadlines and timings, in seconds
+
+MakeError = Callable[[Any], NitroError]
+"""Makes the error a job ends with; it is given what there is so far (a Completion, or None)."""
+
+
+_thread = threading.local()
+
+
+def enter_loop() -> None:
+    """Mark the current thread as a scheduler's."""
+    _thread.in_loop = True
+
+
+def refuse_in_loop() -> None:
+    """Raise InvalidRequest in a scheduler's thread: a wait for the loop would never end there."""
+    if getattr(_thread, "in_loop", False):
+        raise InvalidRequest("a done-callback must not wait for an engine: use another thread")
+
+
+class Work(ABC):
+    """A run of tokens through one slot: the prompt, then one token after another.
+
+    prompt: the tokens to evaluate first, at least one.
+    output: what is wanted of the last of them.
+    reuse: whether a slot that begins alike may be continued instead of evaluated again.
+    leaves_record: whether the slot's KV cache may serve later prompts when this is done.
+    next_token: the token to feed next, once the prompt is evaluated.
+    """
+
+    prompt: list[int]
+    output: Output
+    reuse: bool
+    leaves_record = True
+    next_token: int
+
+    @property
+    @abstractmethod
+    def job(self) -> Job: ...
+
+    @abstractmethod
+    def start(self, slot: int, cached: int) -> None:
+        """It was given `slot`, which holds the first `cached` tokens of the prompt already."""
+
+    @abstractmethod
+    def advance(self, runtime: Runtime, slot: int) -> bool:
+        """Take the output of the last evaluation. True when this work is done."""
+
+
+class Job(ABC):
+    """A place in the queue, and the account of everything run for it.
+
+    kind: "chat" counts for the cleaning policy.
+    deadline: on `clock`, None for none.
+    clean_first: the cache has to be cleaned before its next work starts.
+    """
+
+    kind: Kind | None = None
+
+    def __init__(
+        self, outbox: Outbox[Any], *, submitted: float, timeout_s: float | None, id_slot: int = -1
+    ) -> None:
+        self.outbox = outbox
+        self.submitted = submitted
+        self.deadline = None if timeout_s is None else submitted + timeout_s
+        self.id_slot = id_slot
+        self.clean_first = False
+
+    @property
+    @abstractmethod
+    def waiting(self) -> bool:
+        """Whether there is work that has not been taken."""
+
+    @property
+    @abstractmethod
+    def finished(self) -> bool:
+        """Whether all its work is done."""
+
+    @abstractmethod
+    def take(self) -> Work:
+        """The next work to put into a slot."""
+
+    @abstractmethod
+    def complete(self) -> None:
+        """Deliver the end of it, after its slot was given back."""
+
+    @abstractmethod
+    def end(self, make: MakeError) -> None:
+        """End with an error, after its slots were given back."""

@@ -1,0 +1,254 @@
+"""One loaded model: the runtime, its scheduler, and the checks that every request passes first."""
+
+from __future__ import annotations
+
+import logging
+import os
+from functools import cached_property, partial
+from typing import TYPE_CHECKING
+
+from ..errors import ContextOverflow, InvalidRequest, ModelNotLoaded, NitroError, Unsupported
+from ..prompt import ChatTemplate, Prompt, PromptTemplate, encode
+from ..sampling import SamplingParams
+from ..text import Detokenizer
+from .embedding import EmbeddingJob
+from .gate import Gate
+from .generation import Generation
+from .handle import Handle
+from .job import clock
+from .request import CacheCleared, Embeddings, GenerationRequest, ModelStatus
+from .scheduler import Scheduler, StopReason
+from .sequence import GenerationSequence
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ..backends.base import LoadOptions, Runtime
+    from .cleaning import CleaningPolicy
+
+__all__ = ["LoadedModel"]
+
+log = logging.getLogger(__name__)
+
+
+class LoadedModel:
+    """A runtime at work. Owns it: `close` ends everything. Every method from any thread."""
+
+    def __init__(
+        self,
+        path: str,
+        options: LoadOptions,
+        runtime: Runtime,
+        cleaning: CleaningPolicy,
+        *,
+        max_queue: int,
+    ) -> None:
+        self.path = path
+        self.options = options
+        self.runtime = runtime
+        self.cleaning = cleaning
+        self._pid = os.getpid()
+        self._gate = Gate()
+        self._notes = tuple(runtime.report.notes)
+        self.scheduler = Scheduler(
+            runtime,
+            cleaning,
+            max_queue=max_queue,
+            cont_batching=options.cont_batching,
+            before_close=self._gate.close,
+        )
+
+    def warm_up(self) -> None:
+        """Run one short hidden completion. Its failure is a note, not an error."""
+        request = GenerationRequest(
+            prompt=Prompt.plain("Hello"), params=SamplingParams(max_tokens=2), kind="warm_up"
+        )
+        try:
+            self.submit(request).result()
+            self.scheduler.clear_idle()  # a first prompt must not find a prefix nobody sent
+        except NitroError as error:
+            log.warning("the warm-up failed: %s", error)
+            self._notes += (f"the warm-up failed: {error}",)
+
+    def close(self, reason: StopReason) -> None:
+        """End all requests with Cancelled(reason), wait for callers inside, free everything."""
+        self.scheduler.stop(reason)
+
+    @property
+    def forked(self) -> bool:
+        """Whether this is a child of the process that loaded the model."""
+        return os.getpid() != self._pid
+
+    def check_process(self) -> None:
+        """Raise ModelNotLoaded in a forked child: threads do not survive a fork."""
+        if self.forked:
+            raise ModelNotLoaded(
+                f"the model was loaded by process {self._pid}, and a fork does not take it along: "
+                "make an Engine in this process"
+            )
+
+    # ---- requests --------------------------------------------------------------------------
+
+    def submit(self, request: GenerationRequest, keep_alive: object = None) -> Generation:
+        submitted = clock()
+        with self._gate.entered():
+            self._check_slot(request.id_slot)
+            prompt = self.prompt_ids(request.prompt)
+            sequence = GenerationSequence(
+                request,
+                prompt,
+                self.runtime,
+                submitted=submitted,
+                reuse=request.cache_prompt and self.options.caching,
+            )
+            cancel = partial(self.scheduler.cancel, sequence)
+            generation = Generation(request, sequence.outbox, cancel, keep_alive)
+            self.scheduler.submit(sequence)
+        return generation
+
+    def embed(
+        self, inputs: Sequence[str | Sequence[int]], timeout_s: float | None, keep_alive: object = None
+    ) -> Handle[Embeddings]:
+        submitted = clock()
+        with self._gate.entered():
+            self._check_embedding()
+            tokens = [self._input_ids(index, one) for index, one in enumerate(inputs)]
+            job = EmbeddingJob(tokens, submitted=submitted, timeout_s=timeout_s)
+            cancel = partial(self.scheduler.cancel, job)
+            handle: Handle[Embeddings] = Handle(job.outbox, cancel, keep_alive)
+            self.scheduler.submit(job)
+        return handle
+
+    def clear_cache(self) -> CacheCleared:
+        cleared, busy = self.scheduler.clear_idle()
+        return CacheCleared(cleared=cleared, busy=busy)
+
+    # ---- text and tokens -------------------------------------------------------------------
+
+    def prompt_ids(self, prompt: Prompt | Sequence[int], field: str = "prompt") -> list[int]:
+        """The ids of a prompt that fits. Raises InvalidRequest (empty, id out of range) or
+        ContextOverflow."""
+        limit = self.runtime.n_ctx
+        if isinstance(prompt, Prompt):
+            self._check_bytes(prompt)
+            ids = self.encode(prompt)
+        else:
+            ids = self._checked_ids(prompt, field)
+        if not ids:
+            raise InvalidRequest(
+                f"{field} has no tokens", field=field, value=prompt, allowed="at least one token"
+            )
+        if len(ids) + 1 > limit:
+            raise ContextOverflow(prompt_tokens=len(ids), limit=limit)
+        return ids
+
+    def encode(self, prompt: Prompt) -> list[int]:
+        with self._gate.entered():
+            return encode(prompt, self.runtime.vocabulary, self.runtime.tokenize)
+
+    def detokenize(self, ids: Sequence[int]) -> str:
+        detokenizer = Detokenizer(self.runtime.vocabulary.pieces)
+        text = "".join(map(detokenizer.feed, self._checked_ids(ids, "ids")))
+        text += detokenizer.finish()
+        # SentencePiece puts a space before a text; taking it away again makes the round trip whole.
+        return text.removeprefix(" ") if self.runtime.vocabulary.add_space_prefix else text
+
+    @cached_property
+    def chat_template(self) -> ChatTemplate | PromptTemplate:
+        """The model's own template from the file, else the plain Nitro one."""
+        own = ChatTemplate.from_model(self.runtime.info, self.runtime.vocabulary)
+        return PromptTemplate() if own is None else own
+
+    @cached_property
+    def _longest_piece(self) -> int:
+        """Bytes of text that one token can stand for at most."""
+        vocabulary = self.runtime.vocabulary
+        pieces = max(map(len, vocabulary.pieces), default=0)
+        special = max((len(text.encode()) for text in vocabulary.special), default=0)
+        return max(pieces, special, 4)  # an unknown token may stand for any one character
+
+    def _check_bytes(self, prompt: Prompt) -> None:
+        """Refuse what cannot fit without tokenizing it: megabytes take seconds, and cannot be
+        interrupted."""
+        size = sum(len(one.text.encode("utf-8", "surrogatepass")) for one in prompt.segments)
+        least = -(-size // self._longest_piece)
+        if least + 1 > self.runtime.n_ctx:
+            raise ContextOverflow(prompt_tokens=least, limit=self.runtime.n_ctx, at_least=True)
+
+    def _checked_ids(self, ids: Sequence[int], field: str) -> list[int]:
+        n_vocab = self.runtime.vocabulary.n_vocab
+        for one in ids:
+            if isinstance(one, bool) or not isinstance(one, int) or not 0 <= one < n_vocab:
+                raise InvalidRequest(
+                    f"{field} holds {one!r}, which is no token id of this model",
+                    field=field,
+                    value=one,
+                    allowed=f"whole numbers from 0 to {n_vocab - 1}",
+                )
+        return list(ids)
+
+    def _input_ids(self, index: int, one: str | Sequence[int]) -> list[int]:
+        """Ids of one embedding input; errors name its index."""
+        field = f"input[{index}]"
+        try:
+            if isinstance(one, str):
+                if not one:
+                    raise InvalidRequest(
+                        f"{field} is empty", field=field, value=one, allowed="some text"
+                    )
+                return self.prompt_ids(Prompt.plain(one), field)
+            return self.prompt_ids(one, field)
+        except ContextOverflow as error:
+            raise ContextOverflow(
+                prompt_tokens=error.prompt_tokens,
+                limit=error.limit,
+                at_least=error.at_least,
+                field=field,
+            ) from None
+
+    # ---- checks ----------------------------------------------------------------------------
+
+    def _check_slot(self, id_slot: int) -> None:
+        if id_slot >= self.runtime.n_seq:
+            raise InvalidRequest(
+                f"id_slot {id_slot} does not exist",
+                field="id_slot",
+                value=id_slot,
+                allowed=f"-1, or 0 to {self.runtime.n_seq - 1}",
+            )
+
+    def _check_embedding(self) -> None:
+        if not self.options.embedding or "embed" not in self.runtime.capabilities:
+            reason = "this backend" if self.options.embedding else "loading with embedding=False"
+            raise Unsupported(
+                f"embeddings are ruled out by {reason}", field="input", allowed="no embeddings"
+            )
+
+    # ---- status ----------------------------------------------------------------------------
+
+    def status(self) -> ModelStatus:
+        info, report, options = self.runtime.info, self.runtime.report, self.options
+        return ModelStatus(
+            path=self.path,
+            name=info.name or os.path.basename(self.path),
+            architecture=info.architecture,
+            provisional=options.provisional,
+            backend=report.backend,
+            library=report.library,
+            threads=report.threads,
+            gpu_layers=report.gpu_layers,
+            memory_bytes=report.memory_bytes,
+            n_ctx=self.runtime.n_ctx,
+            n_ctx_train=info.n_ctx_train,
+            n_vocab=self.runtime.vocabulary.n_vocab,
+            n_embd=info.n_embd,
+            n_parallel=self.runtime.n_seq,
+            cont_batching=options.cont_batching,
+            embedding=options.embedding,
+            caching=options.caching,
+            clean_cache_threshold=options.clean_cache_threshold,
+            chats_since_clean=self.cleaning.chats_since_clean,
+            cleanings=self.cleaning.cleanings,
+            notes=self._notes,
+            slots=tuple(slot.status() for slot in self.scheduler.slots),
+        )
