@@ -359,12 +359,6 @@ class Settings:
         return self.model is None and not self.no_model
 
     @property
-    def http_threads(self) -> int:
-        """Web threads: one for every answer that runs or waits, and eight so that health, status
-        and unload are answered when all of those are taken."""
-        return self.n_parallel + self.max_queue + 8
-
-    @property
     def has_prompts(self) -> bool:
         """Whether any of the four prompts was given."""
         prompts = (self.pre_prompt, self.system_prompt, self.user_prompt, self.ai_prompt)
@@ -390,7 +384,7 @@ class Settings:
         """The Nitro prompt style with the four prompts given, defaults for the others."""
         from .prompt import PromptTemplate
 
-        given = {
+        given: dict[str, Any] = {
             "pre_prompt": self.pre_prompt,
             "system_prompt": self.system_prompt,
             "user_prompt": self.user_prompt,

@@ -16,6 +16,7 @@ from . import bench, chat, console, doctor, inspect, run, serve
 from .arguments import Parser
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Sequence
 
 __all__ = ["build_parser", "main"]
@@ -37,14 +38,24 @@ def build_parser() -> Parser:
     commands = parser.add_subparsers(metavar="COMMAND", required=True, dest="command")
     for command in _COMMANDS:
         command.add_parser(commands)
+    for choice in commands.choices.values():
+        choice.set_defaults(parser=choice)
     return parser
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """As parse_args, but an unknown flag is the subcommand's to complain of: it knows its help."""
+    args, unknown = build_parser().parse_known_args(argv)
+    if unknown:
+        args.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+    return args
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command that *argv* (sys.argv when None) spells; returns the exit status."""
     console.prepare()
     try:
-        args = build_parser().parse_args(argv)
+        args = _parse(argv)
         with console.terminable():
             status: int = args.run(args)
             sys.stdout.flush()  # so that a reader that went away is noticed here

@@ -72,12 +72,13 @@ def fitness(path: str, info: ModelInfo, settings: Settings) -> Fitness:
     from ..backends.gpu import plan_layers
 
     options = settings.load_options()
-    n_ctx, notes = context_length(options, info)
-    plan, layers, backend = None, 0, None
+    plan, n_ctx, layers, backend = None, 0, 0, None
+    notes: tuple[str, ...] = ()
     available = memory.available_bytes()
     try:
         choice = choose(path, settings.backend)
         backend = choice.backend
+        n_ctx, notes = context_length(options, info)
         plan = memory.reckon(
             info,
             n_ctx=n_ctx,
@@ -102,7 +103,7 @@ def fitness(path: str, info: ModelInfo, settings: Settings) -> Fitness:
         memory=plan,
         available_bytes=available,
         gpu_layers=layers,
-        notes=tuple(notes),
+        notes=notes,
     )
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ..config import OPTIONS
 from ..errors import ModelFileError
+from . import console
 
 if TYPE_CHECKING:
     from ..config import Settings
@@ -28,11 +30,26 @@ def model_path(settings: Settings) -> str:
 
 def open_engine(settings: Settings, **changes: Any) -> Engine:
     """An engine with the model loaded; *changes* replace fields of LoadOptions. The model is
-    answered on at once, so it is not warmed up unless *changes* say so."""
+    answered on at once, so it is not warmed up unless *changes* say so. Whoever asked for GPU
+    layers, a context or slots is told where loading came to something else."""
     from ..engine import Engine
 
     options = settings.load_options(**{"warm_up": False, **changes})
-    return Engine.open(model_path(settings), options=options, backend=settings.backend)
+    engine = Engine.open(model_path(settings), options=options, backend=settings.backend)
+    model = engine.status().model
+    if model is not None and _asked(settings):
+        for note in model.notes:
+            console.complain(f"note: {note}")
+    return engine
+
+
+def _asked(settings: Settings) -> bool:
+    """Whether *settings* ask for anything that loading can come short of."""
+    return bool(settings.ngl) or any(
+        getattr(settings, option.name) != option.default
+        for option in OPTIONS
+        if option.name in ("ctx_len", "n_parallel")
+    )
 
 
 def template(settings: Settings) -> Any:

@@ -244,10 +244,6 @@ def test_only_the_model_nobody_asked_for_is_provisional() -> None:
     assert not Settings(no_model=True).uses_bundled_model
 
 
-def test_there_are_more_web_threads_than_answers_that_run_or_wait() -> None:
-    assert Settings(n_parallel=2, max_queue=5).http_threads > 7
-
-
 def test_options_outside_the_groups_asked_for_stay_at_their_default(tmp_path: Path) -> None:
     file = tmp_path / "nitro.toml"
     file.write_text('host = "0.0.0.0"\nctx_len = 64\n')
