@@ -94,8 +94,10 @@ class Watcher:
             self._closed = True
             thread, self._thread = self._thread, None
             self._ring()
-        if thread is not None and thread is not threading.current_thread():
+        if thread is not None:
             thread.join()
+        if self._bell is not None:
+            self._bell.close()
 
     def _drop(self, watch: Watch) -> None:
         self._order(False, watch)

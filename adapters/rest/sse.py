@@ -6,6 +6,8 @@ import json
 import logging
 from typing import TYPE_CHECKING, Any
 
+from nitrolib.errors import NitroError
+
 from .errors import body_of
 
 if TYPE_CHECKING:
@@ -55,6 +57,7 @@ def _body(first: Mapping[str, Any] | None, events: Iterator[Mapping[str, Any]]) 
         for event in events:
             yield encode(event)
     except Exception as error:  # the status is sent; an event is all that is left
-        log.warning("a stream ended with an error", exc_info=error)
+        unexpected = None if isinstance(error, NitroError) else error
+        log.warning("a stream ended with an error: %s", error, exc_info=unexpected)
         yield encode({"error": body_of(error)["error"]})
     yield DONE

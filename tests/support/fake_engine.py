@@ -1,0 +1,181 @@
+"""An engine without a model, for the adapter's unit tests: scripted answers, recorded requests."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from nitrolib.backends.base import LoadOptions
+from nitrolib.engine.request import (
+    Chunk,
+    Completion,
+    Embeddings,
+    EngineStatus,
+    GenerationRequest,
+    ModelStatus,
+    SlotStatus,
+    Timings,
+    Usage,
+)
+from nitrolib.errors import Cancelled, ModelAlreadyLoaded, ModelNotLoaded, NitroError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+USAGE = Usage(prompt_tokens=90, completion_tokens=13, cached_tokens=7)
+TIMINGS = Timings(queue_s=0.0, prefill_s=0.1, decode_s=0.2)
+
+
+def model_status(path: str = "fake.gguf", options: LoadOptions | None = None) -> ModelStatus:
+    """Status of a model loaded with *options*."""
+    options = options or LoadOptions()
+    slots = (SlotStatus(slot=0, state="idle", cached_tokens=0),) * options.n_parallel
+    return ModelStatus(
+        path=path,
+        name="fake",
+        architecture="llama",
+        provisional=options.provisional,
+        backend="fake",
+        library="none",
+        threads=options.threads or 1,
+        gpu_layers=0,
+        memory_bytes=0,
+        n_ctx=options.ctx_len // options.n_parallel,
+        n_ctx_train=2048,
+        n_vocab=32000,
+        n_embd=3,
+        n_parallel=options.n_parallel,
+        cont_batching=options.cont_batching,
+        embedding=options.embedding,
+        caching=options.caching,
+        clean_cache_threshold=options.clean_cache_threshold,
+        chats_since_clean=0,
+        cleanings=0,
+        notes=(),
+        slots=slots,
+    )
+
+
+class FakeEngine:
+    """Set what happens next, then look at what was asked.
+
+    pieces, finish_reason: the answer of every generation.
+    refuse: raised by submit. fail: raised after the pieces. load_error: raised by load.
+    requests, embeds, loads: what came in.
+    """
+
+    def __init__(self, *, loaded: bool = True) -> None:
+        self.model: ModelStatus | None = model_status() if loaded else None
+        self.pieces: tuple[str, ...] = ("Hello", " there")
+        self.finish_reason = "stop"
+        self.notes: tuple[str, ...] = ()
+        self.load_notes: tuple[str, ...] = ()
+        self.refuse: Exception | None = None
+        self.fail: Exception | None = None
+        self.load_error: NitroError | None = None
+        self.requests: list[GenerationRequest] = []
+        self.generations: list[FakeGeneration] = []
+        self.embeds: list[Any] = []
+        self.loads: list[tuple[str, LoadOptions, str]] = []
+        self.closed = False
+
+    def load(self, path: str, options: LoadOptions, backend: str) -> ModelStatus:
+        self.loads.append((path, options, backend))
+        if self.model is not None and not self.model.provisional:
+            raise ModelAlreadyLoaded("loaded", path=self.model.path)
+        self.model = None
+        if self.load_error is not None:
+            raise self.load_error
+        self.model = replace(model_status(path, options), notes=self.load_notes)
+        return self.model
+
+    def unload(self) -> bool:
+        had, self.model = self.model is not None, None
+        return had
+
+    def close(self) -> None:
+        self.closed = True
+
+    def status(self) -> EngineStatus:
+        return EngineStatus(model=self.model, loading=False, running=0, waiting=0, max_queue=64)
+
+    def submit(self, request: GenerationRequest) -> FakeGeneration:
+        if self.model is None:
+            raise ModelNotLoaded
+        if self.refuse is not None:
+            raise self.refuse
+        self.requests.append(request)
+        self.generations.append(FakeGeneration(self, replace(request, notes=self.notes)))
+        return self.generations[-1]
+
+    def submit_embed(self, inputs: Any) -> FakeEmbedding:
+        if self.model is None:
+            raise ModelNotLoaded
+        if self.refuse is not None:
+            raise self.refuse
+        self.embeds.append(inputs)
+        one = isinstance(inputs, str) or isinstance(inputs[0], int)
+        return FakeEmbedding(1 if one else len(inputs))
+
+
+class _FakeHandle:
+    cancelled = False
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+    def __enter__(self) -> Any:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.cancel()
+
+
+class FakeGeneration(_FakeHandle):
+    """The scripted answer. With `hold` it waits before its first chunk until it is cancelled."""
+
+    hold = False
+
+    def __init__(self, engine: FakeEngine, request: GenerationRequest) -> None:
+        self.engine = engine
+        self.request = request
+        self.gone = threading.Event()
+
+    def cancel(self) -> None:
+        super().cancel()
+        self.gone.set()
+
+    def __iter__(self) -> Iterator[Chunk]:
+        engine = self.engine
+        for piece in engine.pieces:
+            yield Chunk(text=piece, token_ids=(5,))
+        if engine.fail is not None:
+            raise engine.fail
+        yield Chunk(text="", finish_reason=engine.finish_reason, usage=USAGE, timings=TIMINGS)
+
+    def result(self) -> Completion:
+        for _ in self:
+            continue
+        if self.cancelled:
+            raise Cancelled("cancelled", reason="caller")
+        return Completion(
+            text="".join(self.engine.pieces),
+            prompt_token_ids=(1,),
+            token_ids=(5,),
+            finish_reason=self.engine.finish_reason,
+            stop=None,
+            usage=USAGE,
+            timings=TIMINGS,
+            slot=0,
+            notes=self.request.notes,
+        )
+
+
+class FakeEmbedding(_FakeHandle):
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def result(self) -> Embeddings:
+        vectors = tuple((0.6, -0.8, float(index)) for index in range(self.count))
+        return Embeddings(vectors=vectors, prompt_tokens=4 * self.count)
