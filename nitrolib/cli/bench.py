@@ -108,8 +108,8 @@ def lengths(prompt: int | None, answer: int | None, n_ctx: int) -> tuple[int, in
 
     Raises InvalidRequest where what was asked for does not fit.
     """
-    n_prompt = prompt or min(_PROMPT_TOKENS, max(1, (n_ctx - (answer or n_ctx // 5)) * 4 // 5))
-    n_tokens = answer or max(2, min(_TOKENS, n_ctx - n_prompt))
+    n_tokens = answer or min(_TOKENS, max(2, (n_ctx - (prompt or 0)) // 5))
+    n_prompt = prompt or min(_PROMPT_TOKENS, max(1, n_ctx - n_tokens))
     if n_prompt + n_tokens > n_ctx:
         raise InvalidRequest(
             f"{n_prompt} prompt tokens and {n_tokens} more do not fit a context of {n_ctx}; "

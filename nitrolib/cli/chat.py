@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ..session import ChatSession
     from .arguments import Subparsers
 
-_COMMANDS = {
+COMMANDS = {
     "/undo": "take back your last message and its answer",
     "/regenerate": "answer your last message again",
     "/system TEXT": "start over with this system message; without TEXT, with none",
@@ -126,7 +126,7 @@ class Chat:
         if command in ("/quit", "/exit"):
             return False
         if command == "/help":
-            print(console.table(list(_COMMANDS.items())), flush=True)
+            print(console.table(list(COMMANDS.items())), flush=True)
         elif command == "/undo":
             self.session.undo()
             self._remark("(taken back)")
@@ -146,7 +146,7 @@ class Chat:
                 f"there is no command {command}; /help lists them, // sends a slash",
                 field="command",
                 value=command,
-                allowed=", ".join(_COMMANDS),
+                allowed=", ".join(COMMANDS),
             )
         return True
 
