@@ -5,17 +5,19 @@ Damage that leaves the header as it was, inside the weights, stays unseen: only 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
 from .model import ModelInfo
 from .reader import GGUFFile, open_gguf
 from .types import ARRAY, F32, I32, U32, VALUE_NAMES
-from .vocabulary import BYTE, NO_TOKEN, byte_value
+from .vocabulary import BYTE, NO_TOKEN, NORMAL, byte_value
 
 if TYPE_CHECKING:
     import os
+
+    from numpy.typing import NDArray
 
     from .rules import KeyRule, Rule
 
@@ -188,6 +190,7 @@ class _RuleCheck:
         if not_numbers.size:
             self.file.fail(f"the score of token {not_numbers[0]} is not a number", key=_SCORES)
         self._byte_tokens(np.flatnonzero(types == BYTE).tolist())
+        self._token_texts(types)
 
     def _tokenizer_model(self) -> None:
         key = "tokenizer.ggml.model"
@@ -233,6 +236,24 @@ class _RuleCheck:
                 f"<0x{missing[0]:02X}>",
                 key=_TOKENS,
             )
+
+    def _token_texts(self, types: NDArray[Any]) -> None:
+        """Texts are found by what C reads of them, and the last token of a text wins: a token with
+        a NUL, or a special one with the text of a normal one, would take the place of another."""
+        texts = self.metadata.strings(_TOKENS).raw()
+        if 0 in b"".join(texts):
+            token = next(token for token, text in enumerate(texts) if 0 in text)
+            self._refuse(f"the text of token {token} holds a NUL", key=_TOKENS)
+        if len(set(texts)) == len(texts):
+            return
+        first = {texts[token]: token for token in np.flatnonzero(types != NORMAL).tolist()}
+        for token in np.flatnonzero(types == NORMAL).tolist():
+            if texts[token] in first:
+                self._refuse(
+                    f"token {token} has the text of the special token {first[texts[token]]}, "
+                    f"{texts[token][:40]!r}",
+                    key=_TOKENS,
+                )
 
     def _tensors(self) -> None:
         vectors, matrices = self.rule.vectors(self.info), self.rule.matrices(self.info)
