@@ -12,7 +12,7 @@ import numpy as np
 from .model import ModelInfo
 from .reader import GGUFFile, open_gguf
 from .types import ARRAY, F32, I32, U32, VALUE_NAMES
-from .vocabulary import BYTE, NO_TOKEN, NORMAL, byte_value
+from .vocabulary import BYTE, NO_TOKEN, byte_value
 
 if TYPE_CHECKING:
     import os
@@ -238,20 +238,21 @@ class _RuleCheck:
             )
 
     def _token_texts(self, types: NDArray[Any]) -> None:
-        """Texts are found by what C reads of them, and the last token of a text wins: a token with
-        a NUL, or a special one with the text of a normal one, would take the place of another."""
+        """The native library finds a token by what C reads of its text, and the last one with
+        that text wins: one of another type, or with a NUL, would take the place of another."""
         texts = self.metadata.strings(_TOKENS).raw()
         if 0 in b"".join(texts):
             token = next(token for token, text in enumerate(texts) if 0 in text)
             self._refuse(f"the text of token {token} holds a NUL", key=_TOKENS)
         if len(set(texts)) == len(texts):
             return
-        first = {texts[token]: token for token in np.flatnonzero(types != NORMAL).tolist()}
-        for token in np.flatnonzero(types == NORMAL).tolist():
-            if texts[token] in first:
+        first: dict[bytes, int] = {}
+        for token, text in enumerate(texts):
+            other = first.setdefault(text, token)
+            if types[other] != types[token]:
                 self._refuse(
-                    f"token {token} has the text of the special token {first[texts[token]]}, "
-                    f"{texts[token][:40]!r}",
+                    f"tokens {other} and {token} have one text, {text[:40]!r}, and are of types "
+                    f"{types[other]} and {types[token]}",
                     key=_TOKENS,
                 )
 

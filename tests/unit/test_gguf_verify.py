@@ -457,6 +457,8 @@ def test_a_number_of_another_type_is_refused(tmp_path: Path, key: str, kind: int
         (TOKENS, change_token(TOKENS, 511, "a"), UNSUPPORTED),
         (TOKENS, change_token(TOKENS, 300, "</s>"), UNSUPPORTED),
         (TOKENS, change_token(TOKENS, 300, "<0x41>"), UNSUPPORTED),
+        (TOKENS, change_token(TOKENS, 511, "<0x41>"), UNSUPPORTED),
+        (TOKENS, change_token(TOKENS, 511, "<s>"), UNSUPPORTED),
     ],
 )
 def test_wrong_metadata_is_refused_by_key(
@@ -480,6 +482,12 @@ def test_all_three_token_arrays_must_agree_with_the_embedding(tmp_path: Path) ->
     for key in (TOKENS, SCORES, TYPES):
         shorten(key)(draft)
     assert refusal(tmp_path, draft).tensor == "token_embd.weight"
+
+
+def test_two_tokens_of_one_text_and_type_pass(tmp_path: Path) -> None:
+    draft = llama_draft()
+    change_token(TOKENS, 300, "a")(draft)
+    verify(draft.write(tmp_path / "m.gguf"), CTRANSFORMERS)
 
 
 def test_what_one_backend_cannot_run_is_sound_without_its_rule(tmp_path: Path) -> None:
