@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -30,6 +30,7 @@ class Turn:
 
     user: str | None
     answer: str
+    kind: str = ""  # the name of the function that made it, for evaluation
 
 
 @dataclass(frozen=True, slots=True)
@@ -521,11 +522,11 @@ def dialogue(seed: str) -> Dialogue:
             speaker.asked = ()
             continue
         (kind,) = random.choices([k for _, k in KINDS], [w for w, _ in KINDS])
-        turns.append(kind(speaker))
+        turns.append(replace(kind(speaker), kind=kind.__name__))
         if kind is not fact:
             speaker.asked = ()
     if speaker.parrot:
-        turns = [t if t.user is None else Turn(t.user, speaker.parrot) for t in turns]
+        turns = [t if t.user is None else Turn(t.user, speaker.parrot, "parrot") for t in turns]
     return Dialogue(_pre_prompt(speaker), rules, tuple(turns))
 
 

@@ -78,7 +78,7 @@ def held_out_loss(
     return total / seen
 
 
-def train(out: Path, steps: int, resume: bool, compiled: bool) -> None:
+def train(out: Path, steps: int, batch: int, resume: bool, compiled: bool) -> None:
     torch.manual_seed(SEED)
     tokenizer = sentencepiece.SentencePieceProcessor(model_file=str(out / "tokenizer.model"))
     config = Config(vocab_size=tokenizer.vocab_size())
@@ -98,7 +98,7 @@ def train(out: Path, steps: int, resume: bool, compiled: bool) -> None:
     groups = [group for optimizer in optimizing for group in optimizer.param_groups]
     # A resumed run takes dialogues of its own rather than seeing the first ones again.
     split = f"train {first}" if first else "train"
-    stream = batches(tokenizer, split, BATCH_TOKENS, config.context_length)
+    stream = batches(tokenizer, split, batch, config.context_length)
     if compiled:
         model.compile(dynamic=True)
     running = math.nan
@@ -145,12 +145,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("build/demo"))
     parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--batch", type=int, default=BATCH_TOKENS, help="tokens in a step")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint")
     parser.add_argument("--compile", action="store_true", help="faster; needs a C++ compiler")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    train(arguments.out, arguments.steps, arguments.resume, arguments.compile)
+    train(arguments.out, arguments.steps, arguments.batch, arguments.resume, arguments.compile)
 
 
 if __name__ == "__main__":
