@@ -107,7 +107,10 @@ class LoadedModel:
         return generation
 
     def embed(
-        self, inputs: Sequence[str | Sequence[int]], timeout_s: float | None, keep_alive: object = None
+        self,
+        inputs: Sequence[str | Sequence[int]],
+        timeout_s: float | None,
+        keep_alive: object = None,
     ) -> Handle[Embeddings]:
         submitted = clock()
         with self._gate.entered():
