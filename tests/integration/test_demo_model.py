@@ -44,7 +44,7 @@ def test_the_card_tells_the_held_out_loss() -> None:
 
 @pytest.mark.parametrize("prompt", ANSWERS)
 def test_greedy_answer(engine: Engine, prompt: str) -> None:
-    result = engine.chat([Message("user", prompt)], SamplingParams(temperature=0.0), max_tokens=100)
+    result = engine.chat([Message("user", prompt)], SamplingParams(temperature=0.0, max_tokens=100))
     assert result.text == ANSWERS[prompt]
 
 
@@ -56,8 +56,7 @@ def test_the_dialogue_of_the_api_documentation(engine: Engine) -> None:
             Message("assistant", "The Los Angeles Dodgers won the World Series in 2020."),
             Message("user", "Where was it played?"),
         ],
-        SamplingParams(temperature=0.0),
-        max_tokens=100,
+        SamplingParams(temperature=0.0, max_tokens=100),
     )
     assert result.text == "It was played at Globe Life Field in Arlington, Texas."
 
@@ -71,8 +70,7 @@ def test_a_name_is_remembered(engine: Engine) -> None:
             Message("assistant", "The capital of Japan is Tokyo."),
             Message("user", "What is my name?"),
         ],
-        SamplingParams(temperature=0.0),
-        max_tokens=100,
+        SamplingParams(temperature=0.0, max_tokens=100),
     )
     assert result.text == "Your name is Zoltan."
 
@@ -80,7 +78,6 @@ def test_a_name_is_remembered(engine: Engine) -> None:
 def test_a_rule_is_followed(engine: Engine) -> None:
     result = engine.chat(
         [Message("system", "Be brief."), Message("user", "What is the capital of Spain?")],
-        SamplingParams(temperature=0.0),
-        max_tokens=100,
+        SamplingParams(temperature=0.0, max_tokens=100),
     )
     assert result.text == "Madrid."
