@@ -28,8 +28,8 @@ def largest(values: Logits, k: int) -> Indices:
         return found
     short = values[found]
     cut = np.partition(short, found.size - k)[found.size - k]
-    kept = positions_reaching(short, cut, k - int(np.count_nonzero(short > cut)))
-    return found[kept]
+    kept: Indices = found[positions_reaching(short, cut, k - int(np.count_nonzero(short > cut)))]
+    return kept
 
 
 def shortlist(values: Logits, k: int) -> Indices:
@@ -44,7 +44,8 @@ def shortlist(values: Logits, k: int) -> Indices:
     rows = min(64 if n <= 65_536 else 128, n // (4 * k))
     if rows < 4:
         cut = np.partition(values, n - k)[n - k]
-        return (~(values < cut)).nonzero()[0]
+        reaching: Indices = (~(values < cut)).nonzero()[0]
+        return reaching
     width = n // rows
     grid = values[: rows * width].reshape(rows, width)
     best = grid.max(axis=0)

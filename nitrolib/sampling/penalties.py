@@ -101,8 +101,6 @@ def penalized(
     factor = params.repeat_penalty
     if factor != 1:
         result = np.where(result <= 0, result * factor, result / factor)
-    if params.frequency_penalty:
-        result -= counts * params.frequency_penalty
-    if params.presence_penalty:
-        result -= params.presence_penalty
+    if params.frequency_penalty or params.presence_penalty:
+        result -= counts * params.frequency_penalty + params.presence_penalty
     return result

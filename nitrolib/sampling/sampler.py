@@ -107,6 +107,7 @@ class Sampler:
         params = self._params
         found = shortlist(row, params.top_k)
         if found.size > 4 * params.top_k:  # many equal logits
+            _check_top(float(row[found].max()))
             found = found[largest(row[found], params.top_k)]
         few = row[found]
         order = descending(few)[: params.top_k]
