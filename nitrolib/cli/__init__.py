@@ -65,7 +65,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
-        console.abandon_stdout()
         return BROKEN_PIPE
     except NitroError as error:
         return _report(error, console.describe(error), _status_of(error))
@@ -73,6 +72,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _report(error, console.describe(error), FAILED)
     except Exception as error:  # noqa: BLE001 - the last line of defence: a fault of ours
         return _report(error, f"unexpected {type(error).__name__}: {error}", FAILED)
+    finally:
+        console.release_stdout()
 
 
 def _status_of(error: NitroError) -> int:

@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import threading
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Style",
-    "abandon_stdout",
     "complain",
     "describe",
     "prepare",
     "print_json",
     "printable",
     "read_stdin",
+    "release_stdout",
     "table",
     "terminable",
     "write_answer",
@@ -62,7 +62,12 @@ class Style:
 
 
 def prepare() -> None:
-    """A character that the terminal's encoding lacks is shown as `?`; it must not end an answer."""
+    """A character that the terminal's encoding lacks is shown as `?`; it must not end an answer.
+    A stream that the caller closed (`nitro run x <&-`) is an empty one."""
+    if sys.stdin is None:
+        sys.stdin = _nowhere("r")
+    if sys.stdout is None:
+        sys.stdout = _nowhere("w")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
@@ -99,11 +104,19 @@ def describe(error: Exception) -> str:
     return path + message.removeprefix(os.path.basename(path))
 
 
-def abandon_stdout() -> None:
-    """Nobody reads standard output any more: send what is still buffered nowhere, so that the
-    interpreter does not complain about it when it ends."""
-    with contextlib.suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def _nowhere(mode: str) -> TextIO:
+    return cast("TextIO", open(os.devnull, mode, encoding="utf-8"))
+
+
+def release_stdout() -> None:
+    """Flush standard output for the last time. Where that fails, because nobody reads or a disk is
+    full, send the rest nowhere: the interpreter would complain about it when it ends, and end with
+    a status of its own."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def read_stdin() -> str:

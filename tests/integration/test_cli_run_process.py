@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
+import shlex
 import signal
+import subprocess
 import sys
 import time
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 from support.gguf_draft import string
 from support.gguf_maker import Shape, llama_draft, make_llama
-from support.nitro_process import nitro, running
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from support.nitro_process import NITRO, ROOT, environment, nitro, running
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="signals and pipes of POSIX")
 
@@ -146,6 +145,30 @@ def test_a_signal_ends_it_quickly_and_without_a_traceback(
         assert child.returncode == status
         assert time.monotonic() - started < 10
         assert err == b""
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_a_full_disk_is_a_failure_and_said_once(model: Path) -> None:
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [*NITRO, *words(model, "--max-tokens", "4", "Hello")],
+            stdout=full, stderr=subprocess.PIPE, cwd=ROOT, env=environment(), timeout=60,
+            check=False,
+        )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr == b"nitro: No space left on device\n"
+
+
+@posix
+def test_closed_standard_streams_are_empty_ones(model: Path) -> None:
+    command = " ".join(shlex.quote(word) for word in [*NITRO, *words(model, "--max-tokens", "2")])
+    for closed, status in ((f"{command} Hello >&-", 0), (f"{command} <&-", 2)):
+        done = subprocess.run(
+            ["sh", "-c", closed], capture_output=True, cwd=ROOT, env=environment(), timeout=60,
+            check=False,
+        )  # fmt: skip
+        assert done.returncode == status
+        assert b"Traceback" not in done.stderr
 
 
 # inspect ------------------------------------------------------------------------------------------
