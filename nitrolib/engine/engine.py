@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
+    from ..gguf import Vocabulary
     from .generation import Generation
     from .handle import Handle
     from .scheduler import StopReason
@@ -232,15 +233,34 @@ class Engine:
 
     # ---- text, state -----------------------------------------------------------------------
 
-    def tokenize(self, text: str, special: bool = False, add_bos: bool = False) -> list[int]:
+    def tokenize(
+        self,
+        text: str,
+        special: bool = False,
+        add_bos: bool = False,
+        space_prefix: bool = True,
+    ) -> list[int]:
         """Token ids of a text. With `special` the texts of control tokens become those tokens; with
-        `add_bos` BOS goes in front, where the model wants one."""
-        return self._current().encode(Prompt((Segment(text, special=special),), add_bos=add_bos))
+        `add_bos` BOS goes in front, where the model wants one. Without `space_prefix` the text
+        goes on from text before it, and no space is put in front."""
+        prompt = Prompt((Segment(text, special=special),), add_bos=add_bos)
+        return self._current().encode(prompt, continues=not space_prefix)
 
     def detokenize(self, ids: Sequence[int]) -> str:
         """Text of token ids, without the one space that the tokenizer put before it. Control tokens
         have no text; broken UTF-8 becomes U+FFFD. Raises InvalidRequest for an id out of range."""
         return self._current().detokenize(_ints(ids, "ids"))
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """The loaded model's tokens. Raises ModelNotLoaded."""
+        return self._current().runtime.vocabulary
+
+    @property
+    def chat_template(self) -> Template:
+        """What `chat` uses when no template is given: the model's own from its file, else
+        PromptTemplate(). Raises ModelNotLoaded, and ModelFileError for one that is broken."""
+        return self._current().chat_template
 
     def clear_cache(self) -> CacheCleared:
         """Empty the KV cache of all idle slots now. Busy slots are not touched; the answer says

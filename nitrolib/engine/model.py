@@ -145,9 +145,10 @@ class LoadedModel:
             raise ContextOverflow(prompt_tokens=len(ids), limit=limit)
         return ids
 
-    def encode(self, prompt: Prompt) -> list[int]:
+    def encode(self, prompt: Prompt, *, continues: bool = False) -> list[int]:
+        vocabulary, tokenize = self.runtime.vocabulary, self.runtime.tokenize
         with self._gate.entered():
-            return encode(prompt, self.runtime.vocabulary, self.runtime.tokenize)
+            return encode(prompt, vocabulary, tokenize, continues=continues)
 
     def detokenize(self, ids: Sequence[int]) -> str:
         detokenizer = Detokenizer(self.runtime.vocabulary.pieces)

@@ -29,16 +29,23 @@ class Tokenize(Protocol):
     def __call__(self, text: str, *, space_prefix: bool = True) -> list[int]: ...
 
 
-def encode(prompt: Prompt, vocabulary: SpecialTokens, tokenize: Tokenize) -> list[int]:
-    """Token ids of a whole prompt.
+def encode(
+    prompt: Prompt,
+    vocabulary: SpecialTokens,
+    tokenize: Tokenize,
+    *,
+    continues: bool = False,
+) -> list[int]:
+    """Token ids of a prompt.
 
     Texts of control and user-defined tokens are looked for in each special segment alone, longest
     first. All other text is plain; neighbouring plain text is tokenized together, each run with
     the space that SentencePiece puts before a text (as llama.cpp does it after a control token
     too). BOS stands in front where the prompt allows it, the model wants it, and the prompt does
-    not begin with it.
+    not begin with it. With `continues` the prompt goes on from plain text before it: a run of
+    plain text at its beginning has no space put in front (`add_bos` is then best False).
     """
-    return encode_parts(split(prompt, vocabulary), vocabulary, tokenize)
+    return encode_parts(split(prompt, vocabulary), vocabulary, tokenize, continues=continues)
 
 
 def split(prompt: Prompt, vocabulary: SpecialTokens) -> list[Part]:
