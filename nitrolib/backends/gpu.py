@@ -215,8 +215,8 @@ def plan_layers(
 
 def _refuse(options: LoadOptions, missing: Missing | None, reason: str, hint: str) -> GpuPlan:
     if options.ngl is None or options.gpu_fallback:
-        asked = "" if options.ngl is None else f" (ngl {options.ngl} was asked for)"
-        return GpuPlan(layers=0, notes=(f"no GPU layers{asked}: {reason}; {hint}",))
+        asked = "" if options.ngl is None else f" although ngl {options.ngl} was asked for"
+        return GpuPlan(layers=0, notes=(f"no GPU layers{asked}: {reason}",))
     raise GpuUnavailable(
         f"ngl {options.ngl} cannot be honoured: {reason}; {hint}",
         reason=reason,

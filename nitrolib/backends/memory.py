@@ -56,8 +56,7 @@ def reckon(info: ModelInfo, *, n_ctx: int, n_seq: int, n_batch: int, mmap: bool)
             f"can count; at most {((1 << 31) - 1) // info.n_layer} tokens a slot",
             reason="context too large",
         )
-    kv_width = info.n_embd // info.n_head * info.n_head_kv
-    kv_cache = 4 * info.n_layer * n_ctx * kv_width
+    kv_cache = 4 * info.n_layer * n_ctx * info.head_size * info.n_head_kv
     widest = max(info.n_vocab, n_ctx * info.n_head)
     hidden = 6 * info.n_embd + 3 * info.n_ff
     scratch = 4 * n_batch * (widest + hidden) + _GRAPH_BYTES

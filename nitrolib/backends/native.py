@@ -132,10 +132,16 @@ class _Roomy(ctypes.Structure):
 
 def _check_layout(function: Any, name: str) -> None:
     function.restype, function.argtypes = _Roomy, []
-    found = bytes(function().data)
-    expected = bytes(default_params())
-    if found != expected.ljust(len(found), b"\0"):
+    found = ContextParams.from_buffer_copy(function().data)
+    if _values(found) != _values(default_params()):
         raise _unknown(name, "its llama_context_params are laid out differently")
+
+
+def _values(params: ContextParams) -> list[object]:
+    """The fields, without the padding between them, which nobody writes."""
+    values = {name: getattr(params, name) for name, _ in ContextParams._fields_}
+    values["tensor_split"] = bool(params.tensor_split)
+    return list(values.values())
 
 
 def _unknown(name: str, reason: str) -> BackendUnavailable:
