@@ -49,8 +49,8 @@ if TYPE_CHECKING:
 
     from ..gguf import ModelInfo
 
-# What the native scratch memory is made for: an evaluation of 512 tokens at the end of the context.
-SCRATCH_TOKENS = 512
+# The batch that the native scratch memory is made for; `batch_size` is what is used of it.
+MAX_BATCH = 512
 
 
 def batch_size(n_ctx: int, info: ModelInfo) -> int:
@@ -61,7 +61,7 @@ def batch_size(n_ctx: int, info: ModelInfo) -> int:
     100 000 simulated models needed more than 0.7 of the scratch. With a single attention head it
     copies the result of a batch to wrong places, beyond its memory; one token at a time is right.
     """
-    return 1 if info.n_head == 1 else max(1, min(SCRATCH_TOKENS, n_ctx) // 2)
+    return 1 if info.n_head == 1 else max(1, min(MAX_BATCH, n_ctx) // 2)
 
 
 # Native memory ------------------------------------------------------------------------------------
@@ -208,9 +208,11 @@ class CTransformersRuntime:
                 feed = feeds[0]
                 sequence = self._sequence(feed.seq)
                 count = self._stage(sequence, feed)
-                failures = self._evaluate(sequence, count, feed, self._threads)
-                if failures:
-                    raise _failed({feed.seq: failures})
+                if count > 1:
+                    self._check_file(feeds)
+                failure = self._evaluate(sequence, count, feed, self._threads)
+                if failure:
+                    raise _failed({feed.seq: failure})
             elif feeds:
                 self._decode_side_by_side(feeds)
 
@@ -226,6 +228,8 @@ class CTransformersRuntime:
         for feed in feeds:
             sequence = self._sequence(feed.seq)
             staged.append((sequence, self._stage(sequence, feed), feed))
+        if any(count > 1 for _, count, _ in staged):
+            self._check_file(feeds)
         # The longest first: the others fill the time it takes.
         waiting = deque(sorted(staged, key=lambda job: -job[1]))
         # Evaluations on a GPU share one scratch memory: one at a time.
@@ -280,11 +284,10 @@ class CTransformersRuntime:
         ):
             self._refuse_ids(tokens)
         sequence.staged[:count] = ids
-        self._check_file()
         return count
 
-    def _check_file(self) -> None:
-        """Once a prompt, not once a token: reading a mapped file that was cut short ends the
+    def _check_file(self, feeds: Sequence[Feed]) -> None:
+        """At prompts, not at every token: reading a mapped file that was cut short ends the
         process, and one that was written to gives wrong numbers."""
         if self._identity is None:
             return
@@ -293,10 +296,10 @@ class CTransformersRuntime:
         except OSError:
             return  # removed: the mapping keeps the old file alive
         if same.inode == self._identity.inode and same != self._identity:
-            raise BackendError(
-                f"{self._path} was written to while it was loaded; load it again",
-                failed=(),
-            )
+            for feed in feeds:
+                self._sequence(feed.seq).empty()
+            reason = f"{self._path} was written to while it was loaded; load it again"
+            raise _failed({feed.seq: reason for feed in feeds})
 
     def _evaluate(self, sequence: _Sequence, count: int, feed: Feed, threads: int) -> str:
         """Evaluate staged tokens; returns what failed, "" if nothing did."""
@@ -411,12 +414,13 @@ class CTransformersRuntime:
         return self._sequences[seq]
 
     def _refuse_count(self, sequence: _Sequence, count: int) -> None:
+        room = min(self.n_batch, self.n_ctx - sequence.n_past)
         raise InvalidRequest(
             f"{count} tokens cannot be fed to a sequence of {sequence.n_past} in a context of "
             f"{self.n_ctx}",
             field="tokens",
             value=count,
-            allowed=f"1 to {min(self.n_batch, self.n_ctx - sequence.n_past)} tokens at a time",
+            allowed=f"1 to {room} tokens at a time" if room else "none: the context is full",
         )
 
     def _refuse_ids(self, tokens: Sequence[int]) -> None:
@@ -488,7 +492,7 @@ def load(path: str | os.PathLike[str], options: LoadOptions) -> CTransformersRun
         info,
         n_ctx=n_ctx,
         n_seq=options.n_parallel,
-        n_batch=min(SCRATCH_TOKENS, n_ctx),
+        n_batch=min(MAX_BATCH, n_ctx),
         mmap=options.mmap,
     )
     tight = memory.check(needs, path, memory.available_bytes())
@@ -575,7 +579,7 @@ class _Plan:
 
     def params(self) -> Any:
         params = default_params()
-        params.n_ctx, params.n_batch = self.n_ctx, SCRATCH_TOKENS
+        params.n_ctx, params.n_batch = self.n_ctx, MAX_BATCH
         params.n_gpu_layers = self.gpu_layers
         params.use_mmap, params.use_mlock = self.options.mmap, self.mlock
         params.embedding = self.options.embedding
