@@ -340,6 +340,7 @@ class Scheduler:
         if slot.tokens:
             self.runtime.keep(slot.number, 0)
             slot.tokens.clear()
+        slot.last_used = 0  # an empty slot is as good as any other
 
     def _clear_idle(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
         idle = [slot for slot in self.slots if slot.idle]

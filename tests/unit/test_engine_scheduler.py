@@ -295,9 +295,10 @@ def test_clear_cache_empties_idle_slots_and_names_the_busy_ones(setup):
     said = []
     thread = threading.Thread(target=lambda: said.append(engine.clear_cache()))
     thread.start()
-    while not said:
-        again.step()
-    thread.join()
+    while engine._model.scheduler._inbox.empty():
+        time.sleep(0.001)
+    again.step()
+    thread.join(10)
     assert (said[0].cleared, said[0].busy) == ((1,), (0,))
     assert runtime.length(1) == 0
     again.release()

@@ -1,0 +1,156 @@
+"""What must hold of the engine for every request and every schedule, on a real model file."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from support.fake_runtime import FakeRuntime, assert_at_rest, fake_engine
+from support.gguf_maker import make_llama
+
+from nitrolib.backends import LoadOptions
+from nitrolib.engine import Engine, Generation, GenerationRequest
+from nitrolib.errors import BackendError, Cancelled, DeadlineExceeded
+from nitrolib.sampling import SamplingParams
+
+N_CTX = 256
+slow_is_fine = settings(
+    max_examples=500, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory):
+    """Three slots on a real Q8_0 file: with F32 weights another grouping of the same tokens may
+    change a logit by rounding, which is the arithmetic's doing and not the engine's."""
+    path = make_llama(tmp_path_factory.mktemp("model") / "tiny.gguf", quant="Q8_0")
+    options = LoadOptions(
+        n_parallel=3, ctx_len=3 * N_CTX, threads=1, warm_up=False, clean_cache_threshold=0
+    )
+    with Engine.open(path, options) as engine:
+        yield engine
+        assert_at_rest(engine)
+
+
+tokens = st.integers(3, 511)
+prompts = st.lists(tokens, min_size=1, max_size=100).map(tuple)
+params = st.builds(
+    SamplingParams,
+    temperature=st.sampled_from([0.0, 0.7, 1.5]),
+    seed=st.integers(0, 2**31),
+    top_k=st.sampled_from([0, 1, 40]),
+    repeat_penalty=st.sampled_from([1.0, 1.3]),
+    max_tokens=st.integers(1, 24),
+    stop=st.lists(st.text("abcdest ", min_size=1, max_size=3), max_size=3).map(tuple),
+    ignore_eos=st.booleans(),
+)
+
+
+def told(completion):
+    """All of a completion that does not depend on time, place and cache."""
+    return completion.text, completion.token_ids, completion.finish_reason, completion.stop
+
+
+@slow_is_fine
+@given(st.data())
+def test_cached_generation_equals_fresh_generation(engine, data):
+    """Whatever stands in the slots, and however much of it the prompt shares."""
+    before = data.draw(prompts)
+    first = engine.complete(before, data.draw(params))
+    known = first.prompt_token_ids + first.token_ids
+    prompt = known[: data.draw(st.integers(0, len(known)))] + data.draw(prompts)
+    how = data.draw(params)
+    cached = engine.complete(prompt, how)
+    fresh = engine.complete(prompt, how, cache_prompt=False)
+    assert told(cached) == told(fresh)
+    assert fresh.usage.cached_tokens == 0
+    assert cached.usage.cached_tokens < len(prompt)
+
+
+@slow_is_fine
+@given(prompts, params, st.lists(st.tuples(prompts, params), min_size=1, max_size=2))
+def test_a_seeded_request_gives_the_same_alone_and_beside_others(engine, prompt, how, others):
+    alone = engine.complete(prompt, how)
+    company = [engine.stream(one, its) for one, its in others]
+    beside = engine.stream(prompt, how)
+    company += [engine.stream(one, its) for one, its in others]
+    assert told(beside.result(60)) == told(alone)
+    assert all(one.result(60).finish_reason for one in company)
+
+
+@slow_is_fine
+@given(prompts, params)
+def test_the_joined_stream_equals_the_result(engine, prompt, how):
+    generation = engine.stream(prompt, how)
+    chunks = list(generation)
+    done = generation.result()
+    assert "".join(chunk.text for chunk in chunks) == done.text
+    assert tuple(i for chunk in chunks for i in chunk.token_ids) == done.token_ids
+    assert [chunk.finish_reason for chunk in chunks] == [None] * (len(chunks) - 1) + [
+        done.finish_reason
+    ]
+    assert not any(stop in done.text for stop in how.stop)
+    assert len(done.token_ids) == done.usage.completion_tokens <= how.max_tokens
+
+
+@settings(slow_is_fine, max_examples=60)
+@given(st.integers(0, 2**32), st.integers(1, 4), st.booleans(), st.integers(0, 3))
+def test_after_any_schedule_all_slots_are_free_and_the_records_true(
+    seed, n_seq, cont_batching, threshold
+):
+    """Random mixes of generations, embeddings, cancellations, deadlines, faults and clears."""
+    rng = random.Random(seed)
+    runtime = FakeRuntime(n_seq=n_seq, n_ctx=300)
+    reference = FakeRuntime(n_ctx=300)
+
+    def fault(feeds):
+        if rng.random() < 0.02:
+            runtime.fail([rng.choice(feeds).seq])
+
+    runtime.before_decode = runtime.after_decode = fault
+    options = {"cont_batching": cont_batching, "clean_cache_threshold": threshold}
+    with (
+        fake_engine(runtime, engine={"max_queue": 200}, **options) as engine,
+        fake_engine(reference) as alone,
+    ):
+        requests = [a_request(rng, n_seq) for _ in range(25)]
+        running = []
+        for request in requests:
+            running.append(engine.submit(request))
+            if rng.random() < 0.2:
+                rng.choice(running).cancel()
+            if rng.random() < 0.2:
+                running.append(engine.submit_embed(["x" * rng.randrange(1, 200)] * 3))
+            if rng.random() < 0.1:
+                engine.clear_cache()
+        for one in running:
+            outcome = ended(one)
+            if outcome and isinstance(one, Generation):
+                request = replace(one.request, id_slot=-1, timeout_s=None, kind="completion")
+                assert told(alone.submit(request).result(30)) == told(outcome)
+        engine.clear_cache()
+        assert_at_rest(engine)
+        assert all(not cells for cells in runtime.cells)
+
+
+def a_request(rng, n_seq):
+    how = SamplingParams(seed=rng.randrange(1000), max_tokens=rng.randrange(1, 40))
+    return GenerationRequest(
+        prompt=tuple(rng.randrange(4) for _ in range(rng.choice([1, 5, 70, 200]))),
+        params=how,
+        kind=rng.choice(["chat", "completion"]),
+        cache_prompt=rng.random() < 0.8,
+        id_slot=rng.choice([-1, -1, -1, rng.randrange(n_seq)]),
+        timeout_s=rng.choice([None, None, None, 0.005, 30]),
+    )
+
+
+def ended(handle):
+    """The result, or None for one that was ended from outside."""
+    try:
+        return handle.result(30)
+    except (Cancelled, DeadlineExceeded, BackendError):
+        return None
