@@ -24,6 +24,7 @@ from .request import (
     EngineStatus,
     GenerationRequest,
     ModelStatus,
+    check_timeout,
 )
 
 if TYPE_CHECKING:
@@ -229,7 +230,8 @@ class Engine:
         timeout_s: float | None = None,
     ) -> Handle[Embeddings]:
         """`embed` without the waiting: a handle with `result`, `cancel` and `done`."""
-        return self._current().embed(_inputs(inputs), _seconds(timeout_s), keep_alive=self)
+        check_timeout(timeout_s)
+        return self._current().embed(_inputs(inputs), timeout_s, keep_alive=self)
 
     # ---- text, state -----------------------------------------------------------------------
 
@@ -307,8 +309,12 @@ class Engine:
         cleaning = self._cleaning
         if cleaning is None:
             cleaning = CacheCleaningPolicy(options.clean_cache_threshold)
-        cleaning.reset()
-        model = LoadedModel(path, options, runtime, cleaning, max_queue=self.max_queue)
+        try:
+            cleaning.reset()
+            model = LoadedModel(path, options, runtime, cleaning, max_queue=self.max_queue)
+        except BaseException:
+            runtime.close()
+            raise
         # An engine that is dropped without close() must not leave a thread and a model behind.
         abandon = weakref.finalize(self, model.scheduler.stop_soon, "shutdown")
         abandon.atexit = False  # the scheduler sees to the interpreter's exit itself
@@ -388,14 +394,3 @@ def _inputs(
     if texts:
         return several
     return [_ints(one, f"input[{index}]") for index, one in enumerate(several)]
-
-
-def _seconds(timeout_s: float | None) -> float | None:
-    if timeout_s is not None and not timeout_s > 0:
-        raise InvalidRequest(
-            f"timeout_s must be above 0, got {timeout_s!r}",
-            field="timeout_s",
-            value=timeout_s,
-            allowed="seconds above 0, or None",
-        )
-    return timeout_s

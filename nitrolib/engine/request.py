@@ -7,13 +7,11 @@ array or a reference to an engine.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import Literal, get_args
 
 from ..errors import InvalidRequest
+from ..prompt.message import Prompt
 from ..sampling.params import SamplingParams
-
-if TYPE_CHECKING:
-    from ..prompt.message import Prompt
 
 FinishReason = Literal["stop", "length"]
 Kind = Literal["chat", "completion", "warm_up"]
@@ -42,20 +40,49 @@ class GenerationRequest:
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.timeout_s is not None and not self.timeout_s > 0:
+        check_timeout(self.timeout_s)
+        if not isinstance(self.prompt, (Prompt, tuple)):
             raise InvalidRequest(
-                f"timeout_s must be above 0, got {self.timeout_s!r}",
-                field="timeout_s",
-                value=self.timeout_s,
-                allowed="seconds above 0, or None",
+                f"prompt must be a Prompt or a tuple of ids, got {type(self.prompt).__name__}",
+                field="prompt",
+                value=self.prompt,
+                allowed="a Prompt, or a tuple of whole numbers",
             )
-        if self.id_slot < -1:
+        if not isinstance(self.params, SamplingParams):
             raise InvalidRequest(
-                f"id_slot must be -1 or a slot number, got {self.id_slot}",
+                f"params must be SamplingParams, got {type(self.params).__name__}",
+                field="params",
+                value=self.params,
+                allowed="SamplingParams",
+            )
+        if isinstance(self.id_slot, bool) or not isinstance(self.id_slot, int) or self.id_slot < -1:
+            raise InvalidRequest(
+                f"id_slot must be -1 or a slot number, got {self.id_slot!r}",
                 field="id_slot",
                 value=self.id_slot,
                 allowed="-1, or 0 to the number of slots less one",
             )
+        if self.kind not in get_args(Kind):
+            raise InvalidRequest(
+                f"kind is {self.kind!r}",
+                field="kind",
+                value=self.kind,
+                allowed=" or ".join(get_args(Kind)),
+            )
+
+
+def check_timeout(timeout_s: float | None) -> None:
+    """Raise InvalidRequest for a time limit that is not a positive number of seconds."""
+    if timeout_s is None:
+        return
+    number = isinstance(timeout_s, (int, float)) and not isinstance(timeout_s, bool)
+    if not number or not timeout_s > 0:  # written this way round so that NaN fails too
+        raise InvalidRequest(
+            f"timeout_s must be above 0, got {timeout_s!r}",
+            field="timeout_s",
+            value=timeout_s,
+            allowed="seconds above 0, or None",
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

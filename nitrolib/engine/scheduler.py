@@ -27,15 +27,15 @@ from ..errors import (
     NitroError,
     Overloaded,
 )
-from . import prefix_cache
 from .job import Job, MakeError, clock, enter_loop, refuse_in_loop
-from .slots import Slot
+from .slots import SlotTable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..backends.base import Runtime
     from .cleaning import CleaningPolicy
+    from .slots import Slot
 
 __all__ = ["PREFILL_CHUNK", "Scheduler", "StopReason"]
 
@@ -66,7 +66,7 @@ class Scheduler:
     ) -> None:
         self.runtime = runtime
         self.cleaning = cleaning
-        self.slots = [Slot(number) for number in range(runtime.n_seq)]
+        self.slots = SlotTable(runtime)
         self._cont_batching = cont_batching
         self._before_close = before_close
         self._chunk = min(PREFILL_CHUNK, runtime.n_batch)
@@ -81,7 +81,6 @@ class Scheduler:
         self._waiting: deque[Job] = deque()
         self._next_deadline = float("inf")
         self._clean_owed = False
-        self._turn = 0
         self._mean_s = 1.0  # what one turn in a slot took lately, for retry_after_s
         self._stop_reason: StopReason | None = None
         self._pid = os.getpid()
@@ -222,34 +221,15 @@ class Scheduler:
         return None
 
     def _record(self, feeds: list[Feed], error: BackendError | None) -> None:
-        """Bring the slots' records up to what was evaluated, and take the outputs."""
-        if error is not None:
-            feeds = self._survivors(feeds, error)
-        for feed in feeds:  # all records first: a job that ends below may sit in several slots
-            self.slots[feed.seq].tokens.extend(feed.tokens)
-        for feed in feeds:
-            if feed.output != "none":
-                self._advance(self.slots[feed.seq])
-
-    def _survivors(self, feeds: list[Feed], error: BackendError) -> list[Feed]:
-        """End what failed. Returns the feeds that were evaluated all the same; what was neither
-        evaluated nor failed is simply fed again by the next step."""
-        failed = set(getattr(error, "failed", None) or [feed.seq for feed in feeds])
-        for number in failed:
-            self.slots[number].tokens.clear()
-            if self.runtime.length(number):
-                self.runtime.keep(number, 0)
-        fed = [
-            feed
-            for feed in feeds
-            if feed.seq not in failed
-            and self.runtime.length(feed.seq) > len(self.slots[feed.seq].tokens)
-        ]
+        """Take the outputs of what was evaluated, and end what failed."""
+        evaluated, failed = self.slots.record(feeds, error)
         for number in failed:
             work = self.slots[number].work
-            if work is not None:
+            if work is not None and error is not None:
                 self._end(work.job, _always(error))
-        return fed
+        for feed in evaluated:
+            if feed.output != "none":
+                self._advance(self.slots[feed.seq])
 
     def _advance(self, slot: Slot) -> None:
         work = slot.work
@@ -267,10 +247,8 @@ class Scheduler:
         if not done:
             return
         # The slot is free before the reader hears of the end: who has an answer finds it free.
-        slot.work = None
+        self.slots.free(slot)
         self._mean_s += 0.2 * (clock() - slot.since - self._mean_s)
-        if not work.leaves_record:
-            self._clear(slot)
         if work.job.finished:
             self._forget(work.job)
             work.job.complete()
@@ -292,9 +270,9 @@ class Scheduler:
         A job that asked for a busy slot waits for it and lets those behind it pass: first come,
         first served for every slot. A due cleaning lets nobody pass.
         """
-        if not self._waiting or not self._may_admit():
+        if not self._waiting or (self.slots.decoding() and not self._cont_batching):
             return
-        idle = [slot for slot in self.slots if slot.idle]
+        idle = self.slots.idle()
         passed: list[Job] = []
         while idle and self._waiting:
             job = self._waiting[0]
@@ -306,46 +284,25 @@ class Scheduler:
             if job.id_slot >= 0 and not self.slots[job.id_slot].idle:
                 passed.append(job)
                 continue
-            idle.remove(self._start(job, idle))
+            candidates = [self.slots[job.id_slot]] if job.id_slot >= 0 else idle
+            idle.remove(self.slots.seat(job.take(), candidates))
             if job.waiting:
                 self._waiting.append(job)
         self._waiting.extendleft(reversed(passed))
-
-    def _may_admit(self) -> bool:
-        return self._cont_batching or not any(slot.decoding for slot in self.slots)
-
-    def _start(self, job: Job, idle: list[Slot]) -> Slot:
-        work = job.take()
-        candidates = [self.slots[job.id_slot]] if job.id_slot >= 0 else idle
-        slot, cached = prefix_cache.choose(candidates, work.prompt, work.reuse)
-        if cached < len(slot.tokens):
-            self.runtime.keep(slot.number, cached)
-            del slot.tokens[cached:]
-        work.start(slot.number, cached)
-        self._turn += 1
-        slot.last_used, slot.since = self._turn, clock()
-        slot.work = work
-        return slot
 
     def _must_clean(self, job: Job) -> bool:
         return job.clean_first or (self._clean_owed and job.kind == "chat")
 
     def _clean(self, job: Job) -> None:
         for slot in self.slots:
-            self._clear(slot)
+            self.slots.clear(slot)
         self.cleaning.cleaned()
         self._clean_owed = job.clean_first = False
 
-    def _clear(self, slot: Slot) -> None:
-        if slot.tokens:
-            self.runtime.keep(slot.number, 0)
-            slot.tokens.clear()
-        slot.last_used = 0  # an empty slot is as good as any other
-
     def _clear_idle(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        idle = [slot for slot in self.slots if slot.idle]
+        idle = self.slots.idle()
         for slot in idle:
-            self._clear(slot)
+            self.slots.clear(slot)
         self.cleaning.reset()
         return (
             tuple(slot.number for slot in idle),
@@ -373,12 +330,8 @@ class Scheduler:
         """End a job that is not done, wherever it is; nothing for one that is."""
         if not self._forget(job):
             return
-        for slot in self.slots:
-            work = slot.work
-            if work is not None and work.job is job:
-                slot.work = None
-                if not work.leaves_record:
-                    self._clear(slot)
+        for slot in self.slots.of(job):
+            self.slots.free(slot)
         with contextlib.suppress(ValueError):
             self._waiting.remove(job)
         if job.clean_first:  # the cleaning it was to bring falls to the next chat
@@ -401,10 +354,7 @@ class Scheduler:
         log.error("the scheduler failed; all requests end", exc_info=exc)
         self._end_all(_always(_backend_error(exc)))
         try:
-            for slot in self.slots:
-                slot.work = None
-                slot.tokens.clear()
-                self.runtime.keep(slot.number, 0)
+            self.slots.reset()
         except Exception as worse:
             log.error("the runtime cannot be reset", exc_info=worse)
             with self._lock:

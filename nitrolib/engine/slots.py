@@ -1,16 +1,23 @@
-"""Slots: the seats in the running batch, each with the record of what its KV cache holds."""
+"""Slots: the seats in the running batch, each with the record of what its KV cache holds, and the
+table of them that keeps every record true."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from . import prefix_cache
+from .job import clock
 from .request import SlotStatus
 
 if TYPE_CHECKING:
-    from .job import Work
+    from collections.abc import Iterator, Sequence
 
-__all__ = ["Slot"]
+    from ..backends.base import Feed, Runtime
+    from ..errors import BackendError
+    from .job import Job, Work
+
+__all__ = ["Slot", "SlotTable"]
 
 
 @dataclass(slots=True, eq=False)
@@ -46,3 +53,84 @@ class Slot:
             return SlotStatus(slot=self.number, state="idle", cached_tokens=held)
         state = "prefill" if held < len(work.prompt) else "decode"
         return SlotStatus(slot=self.number, state=state, cached_tokens=held)  # type: ignore[arg-type]
+
+
+class SlotTable:
+    """All slots of a runtime. Between any two calls each slot's `tokens` are what its sequence
+    holds: whatever changes the one changes the other, here and nowhere else."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._slots = [Slot(number) for number in range(runtime.n_seq)]
+        self._turn = 0
+
+    def __len__(self) -> int:
+        return len(self._slots)
+
+    def __iter__(self) -> Iterator[Slot]:
+        return iter(self._slots)
+
+    def __getitem__(self, number: int) -> Slot:
+        return self._slots[number]
+
+    def idle(self) -> list[Slot]:
+        return [slot for slot in self._slots if slot.idle]
+
+    def decoding(self) -> bool:
+        return any(slot.decoding for slot in self._slots)
+
+    def of(self, job: Job) -> list[Slot]:
+        """The slots in which a job runs."""
+        return [slot for slot in self._slots if slot.work is not None and slot.work.job is job]
+
+    def seat(self, work: Work, candidates: Sequence[Slot]) -> Slot:
+        """Put work into the best of some idle slots, and keep what it shares with the record."""
+        slot, cached = prefix_cache.choose(candidates, work.prompt, work.reuse)
+        if cached < len(slot.tokens):
+            self._runtime.keep(slot.number, cached)
+            del slot.tokens[cached:]
+        work.start(slot.number, cached)
+        self._turn += 1
+        slot.last_used, slot.since = self._turn, clock()
+        slot.work = work
+        return slot
+
+    def free(self, slot: Slot) -> None:
+        """Take the work out. The record stays for later prompts, unless it must not serve them."""
+        work, slot.work = slot.work, None
+        if work is not None and not work.leaves_record:
+            self.clear(slot)
+
+    def clear(self, slot: Slot) -> None:
+        """Empty the KV cache and the record of an idle slot."""
+        if slot.tokens:
+            self._runtime.keep(slot.number, 0)
+            slot.tokens.clear()
+        slot.last_used = 0  # an empty slot is as good as any other
+
+    def record(self, feeds: list[Feed], error: BackendError | None) -> tuple[list[Feed], set[int]]:
+        """Note what a decode evaluated. Returns the feeds that were evaluated and the numbers of
+        the slots that failed, which are empty now. What is neither of both was not touched, and
+        can be fed again."""
+        failed: set[int] = set()
+        if error is not None:
+            fed = {feed.seq for feed in feeds}
+            failed = fed & set(getattr(error, "failed", None) or fed) or fed
+            for number in failed:
+                self._slots[number].tokens.clear()
+                if self._runtime.length(number):
+                    self._runtime.keep(number, 0)
+            feeds = [feed for feed in feeds if feed.seq not in failed and self._arrived(feed)]
+        for feed in feeds:
+            self._slots[feed.seq].tokens.extend(feed.tokens)
+        return feeds, failed
+
+    def reset(self) -> None:
+        """Empty everything, whatever the state; raises what the runtime raises."""
+        for slot in self._slots:
+            slot.work = None
+            slot.tokens.clear()
+            self._runtime.keep(slot.number, 0)
+
+    def _arrived(self, feed: Feed) -> bool:
+        return self._runtime.length(feed.seq) > len(self._slots[feed.seq].tokens)

@@ -148,7 +148,15 @@ def test_tokenize_and_detokenize(engine):
             engine.detokenize(wrong)
 
 
-def test_a_bad_timeout_or_kind_is_refused_by_the_request_itself():
-    for wrong in (0, -1, float("nan")):
-        with pytest.raises(InvalidRequest):
-            GenerationRequest(prompt=(1,), timeout_s=wrong)
+def test_a_bad_field_is_refused_by_the_request_itself():
+    wrong_fields = [
+        *({"timeout_s": wrong} for wrong in (0, -1, float("nan"), "5", True)),
+        *({"id_slot": wrong} for wrong in (-2, 1.5, None)),
+        *({"prompt": wrong} for wrong in ("text", None, [1])),
+        {"kind": "talk"},
+        {"params": None},
+    ]
+    for fields in wrong_fields:
+        with pytest.raises(InvalidRequest) as caught:
+            GenerationRequest(**{"prompt": (1,), **fields})
+        assert caught.value.field in fields

@@ -170,3 +170,19 @@ def test_a_vector_that_cannot_be_read_ends_the_call(engine, runtime):
         engine.embed(["a", "b", "c"])
     runtime.embed = inner
     assert len(engine.embed(["a", "b", "c"]).vectors) == 3
+
+
+def test_a_fault_in_a_later_chunk_leaves_every_record_true(engine, runtime):
+    """Two inputs of one call run side by side; one fails while the other is fed its second
+    chunk."""
+
+    def fail(feeds):
+        if len(feeds) == 2 and runtime.length(0) == runtime.length(1) == 128:
+            runtime.fail([1])
+
+    runtime.after_decode = fail
+    with pytest.raises(BackendError, match="injected"):
+        engine.embed([[1] * 300, [2] * 300])
+    engine._model.scheduler.call(lambda: None)
+    assert_at_rest(engine)
+    assert runtime.length(0) == runtime.length(1) == 0
