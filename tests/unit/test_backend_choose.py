@@ -1,0 +1,111 @@
+"""Which backend runs a file, and what is said when none does."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from support.gguf_draft import string
+from support.gguf_maker import llama_draft, make_llama
+
+from nitrolib import backends
+from nitrolib.backends import LoadOptions, available, choose, load
+from nitrolib.errors import BackendUnavailable, InvalidRequest, ModelFileError
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return make_llama(tmp_path_factory.mktemp("choose") / "m.gguf")
+
+
+@pytest.fixture(scope="module")
+def other(tmp_path_factory):
+    draft = llama_draft()
+    draft["general.architecture"] = string("qwen2")
+    draft.metadata = [
+        (key.replace("llama.", "qwen2.") if key.startswith("llama.") else key, value)
+        for key, value in draft.metadata
+    ]
+    return draft.write(tmp_path_factory.mktemp("choose") / "qwen2.gguf")
+
+
+def test_a_file_within_the_rule_is_run_by_ctransformers(model):
+    choice = choose(model)
+    assert choice.backend == "ctransformers"
+    assert choice.reason
+
+
+def test_a_backend_that_was_asked_for_is_the_choice(model):
+    assert choose(model, "ctransformers").reason == "it was asked for"
+
+
+def test_a_sound_file_that_nothing_runs_names_the_package_that_would(other):
+    with pytest.raises(BackendUnavailable, match="llama-cpp-python") as caught:
+        choose(other)
+    assert "qwen2" in caught.value.reason
+    assert "llama-cpp-python" in caught.value.hint
+    assert caught.value.path == str(other)
+
+
+def test_a_named_backend_refuses_what_it_cannot_run(other):
+    with pytest.raises(ModelFileError) as caught:
+        choose(other, "ctransformers")
+    assert caught.value.unsupported
+
+
+def test_a_damaged_file_is_a_model_file_error_for_every_backend(tmp_path):
+    path = tmp_path / "m.gguf"
+    path.write_bytes(b"GGUF but not really")
+    for backend in ("auto", "ctransformers"):
+        with pytest.raises(ModelFileError):
+            load(path, LoadOptions(), backend)
+
+
+@pytest.mark.parametrize("path", ["/no/such/file.gguf", "/tmp", "/dev/null", "bad\0name", ""])
+def test_what_is_no_file_is_a_model_file_error(path):
+    with pytest.raises(ModelFileError):
+        load(path)
+
+
+def test_an_unknown_backend_is_refused_naming_those_there_are(model):
+    with pytest.raises(InvalidRequest) as caught:
+        load(model, LoadOptions(), "vllm")
+    assert (caught.value.field, caught.value.value) == ("backend", "vllm")
+    assert caught.value.allowed == "auto, ctransformers"
+
+
+def test_available_describes_the_installed_library():
+    (info,) = available()
+    assert (info.name, info.usable, info.reason) == ("ctransformers", True, "")
+    assert info.version == "0.2.27"
+    assert info.library in info.variants
+
+
+def test_available_says_what_to_install(monkeypatch):
+    from nitrolib.backends import library
+
+    monkeypatch.setattr(library, "package_folder", lambda: None)
+    monkeypatch.setattr(
+        backends.importlib.metadata, "version", _raiser(backends.importlib.metadata)
+    )
+    (info,) = available()
+    assert not info.usable
+    assert info.version is None
+    assert info.hint.startswith("pip install")
+
+
+def _raiser(metadata):
+    def version(name: str) -> str:
+        raise metadata.PackageNotFoundError(name)
+
+    return version
+
+
+def test_importing_the_backends_loads_no_native_library():
+    code = (
+        "import sys, nitrolib.backends;"
+        "print(*{'nitrolib.backends.ctransformers', 'ctypes', 'numpy'} & sys.modules.keys())"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == ""
