@@ -32,7 +32,7 @@ DEFAULT_SAMPLERS = (
 SAMPLER_NAMES = frozenset(DEFAULT_SAMPLERS) | {"infill", "adaptive_p"}
 
 MAX_STOP_CHARACTERS = 65_536
-"""All stop strings of one request together: the matcher needs about 100 bytes a character."""
+"""All stop strings of one request together: the matcher needs about 200 bytes a character."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

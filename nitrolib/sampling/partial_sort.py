@@ -86,10 +86,12 @@ def crossing(
     values: Logits, top: float, target: float, temperature: float = 1.0
 ) -> tuple[float, int]:
     """Add up weights from the largest value down until they reach *target*: the value on which
-    that happens, and how many of the values equal to it are needed (1 or more).
+    that happens, and how many of the values equal to it are needed (1 or more). If all of them fall
+    short of it, the smallest that still adds anything.
 
     *top* is the largest of *values* and finite. Values at -inf are never reached, not even where
-    *target* is the whole mass and rounding leaves the sum short of it.
+    *target* is the whole mass and rounding leaves the sum short of it. The work is that of a
+    selection: split at a pivot, weigh the upper part, go on in the part that holds the crossing.
     """
     above = 0.0  # weight of the values already passed
     # A model that knows what it wants has its mass above this.

@@ -77,7 +77,7 @@ stop_strings = st.lists(
 
 @st.composite
 def rows(
-    draw: st.DrawFn, min_size: int = 1, max_size: int = 3000, bans: bool = True
+    draw: st.DrawFn, min_size: int = 1, max_size: int = 1200, bans: bool = True
 ) -> NDArray[np.float32]:
     """A row of float32 logits, of any shape from flat to sure, often with ties and bans (-inf), at
     least one of them finite."""
