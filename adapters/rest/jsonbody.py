@@ -12,6 +12,8 @@ import re
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+from werkzeug.exceptions import RequestEntityTooLarge
+
 from nitrolib.errors import InvalidRequest
 from nitrolib.validation import shorten
 
@@ -28,7 +30,7 @@ def read(request: Request) -> dict[str, Any]:
     """The JSON object in the body of *request*.
 
     Raises InvalidRequest for another content type and for all that `parse` refuses; werkzeug's
-    RequestEntityTooLarge for a body over the application's MAX_CONTENT_LENGTH.
+    RequestEntityTooLarge for a body that reaches the application's MAX_CONTENT_LENGTH.
     """
     kind = request.mimetype
     if kind != "application/json" and not (
@@ -40,7 +42,12 @@ def read(request: Request) -> dict[str, Any]:
             value=kind,
             allowed="application/json",
         )
-    return parse(request.get_data(cache=False))
+    body = request.get_data(cache=False)
+    limit = request.max_content_length
+    # werkzeug refuses a declared length over the limit, and cuts an undeclared one in silence.
+    if limit is not None and len(body) >= limit:
+        raise RequestEntityTooLarge
+    return parse(body)
 
 
 def parse(body: bytes) -> dict[str, Any]:

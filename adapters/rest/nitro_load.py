@@ -56,6 +56,7 @@ def from_body(body: Mapping[str, Any], defaults: Mapping[str, Any]) -> Load:
             )
     values = {**defaults, **body}
     warnings = [f"{n} is not used: {why}" for n, why in _NOT_USED.items() if body.get(n)]
+    values["cpu_threads"] = _threads(values.get("cpu_threads"), warnings)
     template = _template(body, warnings)
     profile = Profile(
         template=template,
@@ -81,6 +82,18 @@ def _path(body: Mapping[str, Any]) -> str:
     return paths.pop()
 
 
+def _threads(asked: int | None, warnings: list[str]) -> int | None:
+    """Threads as asked for, but no more than there are cores: clients send the number of their
+    examples, and native threads that outnumber the cores are many times slower."""
+    from nitrolib.backends.threads import available_cores
+
+    cores = available_cores()
+    if asked is None or asked <= cores:
+        return asked
+    warnings.append(f"cpu_threads is {cores}, the cores there are, not {asked}")
+    return cores
+
+
 def _options(values: Mapping[str, Any]) -> LoadOptions:
     from nitrolib.backends.base import LoadOptions
 
@@ -90,7 +103,7 @@ def _options(values: Mapping[str, Any]) -> LoadOptions:
         cont_batching=values["cont_batching"],
         ngl=values.get("ngl"),
         gpu_fallback=True,
-        threads=values.get("cpu_threads"),
+        threads=values["cpu_threads"],
         embedding=values["embedding"],
         mmap=values["use_mmap"],
         mlock=values["mlock"],
