@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Iterator
 
-    from ..engine import Engine, Generation
-    from ..session import ChatSession
+    from ..engine import Engine
+    from ..session import ChatSession, Turn
     from .arguments import Subparsers
 
 COMMANDS = {
@@ -56,30 +56,31 @@ def run(args: argparse.Namespace) -> int:
     settings = settings_from(args, MODEL_AND_PROMPT)
     params = sampling_params(args)
     with open_engine(settings, clean_cache_threshold=0) as engine:
-
-        def start(system: str | None) -> ChatSession:
-            return ChatSession(engine, system=system, template=template(settings), params=params)
-
-        chat = Chat(start, args.system)
-        if sys.stdin.isatty():
-            return chat.at_terminal(engine)
-        return chat.through_pipe()
+        session = ChatSession(
+            engine,
+            system=args.system,
+            template=template(settings),
+            params=params,
+            context_policy="drop_oldest_turns",  # each time it drops some, a note says so
+        )
+        chat = Chat(engine, session)
+        return chat.at_terminal() if sys.stdin.isatty() else chat.through_pipe()
 
 
 class Chat:
-    """One conversation and the commands about it; `start` begins another one."""
+    """A conversation and the commands about it."""
 
-    def __init__(self, start: Callable[[str | None], ChatSession], system: str | None) -> None:
-        self._start = start
-        self.session = start(system)
+    def __init__(self, engine: Engine, session: ChatSession) -> None:
+        self.engine = engine
+        self.session = session
         self._decorated = sys.stdout.isatty()
         self._style = console.Style.of_stdout()
 
-    def at_terminal(self, engine: Engine) -> int:
+    def at_terminal(self) -> int:
         """Until Ctrl-D or /quit. What goes wrong is told, and the conversation goes on."""
         with contextlib.suppress(ImportError):
             import readline  # noqa: F401 - editing and history of the line, by being imported
-        self._greet(engine)
+        self._greet()
         while True:
             try:
                 line = input("> " if self._decorated else "")
@@ -92,6 +93,8 @@ class Chat:
             try:
                 if not self.take(line):
                     return 0
+            except KeyboardInterrupt:
+                self._remark("\n(stopped)")
             except (NitroError, OSError) as error:
                 if isinstance(error, BrokenPipeError):
                     raise
@@ -112,13 +115,13 @@ class Chat:
         return status
 
     def take(self, line: str) -> bool:
-        """Answer a line or obey it; False when it asks to leave. An empty line is nothing."""
-        text = line.strip()
+        """Answer a line or obey it; False when it asks to leave. A blank line is nothing."""
+        text = line.rstrip("\r\n")
         if text.startswith("//"):
             self._answer(lambda: self.session.stream(text[1:]))
         elif text.startswith("/"):
             return self._obey(*_split(text))
-        elif text:
+        elif text.strip():
             self._answer(lambda: self.session.stream(text))
         return True
 
@@ -131,15 +134,15 @@ class Chat:
             self.session.undo()
             self._remark("(taken back)")
         elif command == "/regenerate":
-            self._answer(lambda: self.session.regenerate())
+            self._answer(self.session.stream_again)
         elif command == "/system":
-            self.session = self._start(rest or None)
+            self.session = self._successor(rest or None)
             self._remark("(a new conversation)")
         elif command == "/save":
             self.session.save(_file(command, rest))
             self._remark(f"(saved to {rest})")
         elif command == "/load":
-            self.session.load(_file(command, rest))
+            self.session = self._loaded(_file(command, rest))
             self._remark(f"({len(self.session.messages)} messages)")
         else:
             raise InvalidRequest(
@@ -150,25 +153,50 @@ class Chat:
             )
         return True
 
-    def _answer(self, start: Callable[[], Generation]) -> None:
-        """Write an answer as it comes. At a terminal Ctrl-C ends it and no more."""
+    def _successor(self, system: str | None) -> ChatSession:
+        """An empty conversation that is otherwise like this one."""
+        from ..session import ChatSession
+
+        old = self.session
+        return ChatSession(
+            self.engine,
+            system=system,
+            template=old.template,
+            params=old.params,
+            context_policy=old.context_policy,
+        )
+
+    def _loaded(self, path: str) -> ChatSession:
+        """The conversation in a file; sampling, and the prompts if any were given, stay those of
+        this command."""
+        from ..session import ChatSession
+
+        old, new = self.session, ChatSession.load(path, self.engine)
+        new.params, new.context_policy = old.params, old.context_policy
+        new.template = old.template or new.template
+        return new
+
+    def _answer(self, start: Callable[[], Turn]) -> None:
+        """Write an answer as it comes. At a terminal Ctrl-C ends it and no more: what there is of
+        it belongs to the conversation."""
         last = "\n"
-        try:
-            with start() as generation:
-                for chunk in generation:
+        with start() as turn:
+            try:
+                for chunk in turn:
                     if chunk.text:
                         console.write_answer(chunk.text)
                         last = chunk.text
-        except KeyboardInterrupt:
-            if not sys.stdin.isatty():
+                notes = turn.result().notes
+            except KeyboardInterrupt:
+                turn.keep()
                 raise
-            self._remark("\n(stopped)")
-            return
         if not last.endswith("\n"):
             console.write_answer("\n")
+        for note in notes:
+            console.complain(f"note: {note}")
 
-    def _greet(self, engine: Engine) -> None:
-        model = engine.status().model
+    def _greet(self) -> None:
+        model = self.engine.status().model
         if model is not None:
             self._remark(
                 f"{console.printable(model.name)}, {model.n_ctx:,} tokens of context. "
@@ -197,7 +225,7 @@ def _decode(raw: bytes, number: int) -> str:
 
 
 def _split(text: str) -> tuple[str, str]:
-    command, _, rest = text.partition(" ")
+    command, _, rest = text.strip().partition(" ")
     return command, rest.strip()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import signal
 import subprocess
@@ -169,6 +170,36 @@ def test_closed_standard_streams_are_empty_ones(model: Path) -> None:
         )  # fmt: skip
         assert done.returncode == status
         assert b"Traceback" not in done.stderr
+
+
+# the document -------------------------------------------------------------------------------------
+
+
+def examples() -> list[tuple[str, str]]:
+    """The examples of docs/command.md that can be run: greedy ones, with what they print."""
+    text = (ROOT / "docs" / "command.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```console\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    shown = [one.partition("\n") for block in blocks for one in f"\n{block}".split("\n$ ")[1:]]
+    return [
+        (command, printed.rstrip("\n") + "\n")
+        for command, _, printed in shown
+        if "--greedy" in command and not printed.lstrip("\n").startswith("nitro-demo,")
+    ]
+
+
+@posix
+@pytest.mark.parametrize(("command", "printed"), examples())
+def test_the_document_shows_what_is_printed(command: str, printed: str) -> None:
+    shell = f'nitro() {{ {shlex.join(NITRO)} "$@"; }}; {command} --threads 1'
+    done = subprocess.run(
+        ["sh", "-c", shell], capture_output=True, cwd=ROOT, env=environment(), timeout=60,
+        check=False, text=True,
+    )  # fmt: skip
+    assert (done.stdout, done.stderr) == (printed, "")
+
+
+def test_the_document_has_examples_to_run() -> None:
+    assert len(examples()) >= 4
 
 
 # inspect ------------------------------------------------------------------------------------------

@@ -15,8 +15,6 @@ import pytest
 from support.gguf_maker import make_llama
 from support.nitro_process import nitro, running
 
-from nitrolib import demo
-
 if TYPE_CHECKING:
     import subprocess
     from collections.abc import Iterator
@@ -106,7 +104,6 @@ def test_a_second_server_on_the_port_is_told_so_at_once(model: Path) -> None:
 
 
 def test_the_bundled_model_gives_way_to_the_first_that_a_client_loads(model: Path) -> None:
-    _bundled()
     with serving() as (_, url):
         assert get(f"{url}/v1/chat/completions", CHAT)["choices"][0]["message"]["content"]
         load, body = f"{url}/inferences/llamacpp/loadmodel", {"llama_model_path": str(model)}
@@ -153,7 +150,6 @@ def test_bench_that_does_not_fit_is_misuse(model: Path) -> None:
 
 
 def test_doctor_generates_and_says_that_models_can_run() -> None:
-    _bundled()
     done = nitro("doctor", "--json")
     report = json.loads(done.stdout)
     assert (done.returncode, report["can_run"]) == (0, True)
@@ -170,10 +166,3 @@ def test_doctor_tells_of_a_wrong_environment() -> None:
     assert "NITRO_PORT" in report["settings"]["fault"]
     assert report["settings"]["unknown"] == ["NITRO_PROT"]
     assert any("NITRO_PROT" in advice for advice in report["advice"])
-
-
-def _bundled() -> None:
-    try:
-        demo.model_path()
-    except FileNotFoundError:
-        pytest.skip("the bundled model is not here")

@@ -105,6 +105,15 @@ class Terminal:
             self.shown += self._read()
         return self.shown
 
+    def press(self, key: str, text: str) -> str:
+        """Press a key until *text* shows. A signal that comes between Python's last look and its
+        wait for a key is noticed at the next one only: a person presses again, and so does this."""
+        for _ in range(9):
+            self.type(key)
+            with contextlib.suppress(AssertionError):
+                return self.wait_for(text, 2)
+        return self.wait_for(text, 2)
+
     def _read(self) -> str:
         try:
             data = os.read(self.master, 4096)
