@@ -58,8 +58,9 @@ def _run(path: Path) -> tuple[str, str]:
     runtime = load(str(path), options, backend="ctransformers")
     try:
         tokens = runtime.tokenize(TEXT)[: runtime.n_ctx]
-        for start in range(0, len(tokens), 16):
-            runtime.decode([Feed(0, tokens[start : start + 16])])
+        step = min(16, runtime.n_batch)
+        for start in range(0, len(tokens), step):
+            runtime.decode([Feed(0, tokens[start : start + step])])
             runtime.logits(0)
         runtime.keep(0, 0)
         runtime.decode([Feed(0, [runtime.info.n_vocab - 1], "embedding")])
