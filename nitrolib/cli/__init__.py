@@ -70,6 +70,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _report(error, console.describe(error), _status_of(error))
     except OSError as error:
         return _report(error, console.describe(error), FAILED)
+    except ModuleNotFoundError as error:
+        return _report(error, f"{error.name} is missing; 'nitro doctor' tells more", FAILED)
     except Exception as error:  # noqa: BLE001 - the last line of defence: a fault of ours
         return _report(error, f"unexpected {type(error).__name__}: {error}", FAILED)
     finally:
@@ -87,7 +89,7 @@ def _report(error: Exception, message: str, status: int) -> int:
         import traceback
 
         traceback.print_exception(error)
-    elif not isinstance(error, (NitroError, OSError)):
+    elif not isinstance(error, (NitroError, OSError, ModuleNotFoundError)):
         message += " (NITRO_DEBUG=1 shows where)"
     console.complain(message)
     return status

@@ -46,6 +46,7 @@ def failing(monkeypatch: pytest.MonkeyPatch) -> Any:
         (ModelFileError("bad file"), 1),
         (BackendError("NaN"), 1),
         (FileNotFoundError(2, "No such file or directory", "a.gguf"), 1),
+        (ModuleNotFoundError("No module named 'numpy'", name="numpy"), 1),
         (RuntimeError("a fault of ours"), 1),
         (KeyboardInterrupt(), 130),
         (BrokenPipeError(), 141),

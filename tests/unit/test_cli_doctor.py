@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 
 from nitrolib import backends, demo
-from nitrolib.cli import doctor, main
+from nitrolib.cli import doctor, examination, main
 
 
 @pytest.fixture(autouse=True)
 def _no_child(monkeypatch: pytest.MonkeyPatch) -> None:
     """The real trial is an integration test; here it passes unless a test says otherwise."""
     passed = {"passed": True, "reason": "", "text": "Hi", "completion_tokens": 1, "seconds": 0.01}
-    monkeypatch.setattr(doctor, "_trial", lambda: passed)
+    monkeypatch.setattr(examination, "_trial", lambda: passed)
 
 
 def test_a_machine_where_everything_works_is_status_0(capsys: pytest.CaptureFixture[str]) -> None:
@@ -30,7 +30,7 @@ def test_a_machine_where_everything_works_is_status_0(capsys: pytest.CaptureFixt
 def test_a_trial_that_fails_is_status_1(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(doctor, "_trial", lambda: {"passed": False, "reason": "no luck"})
+    monkeypatch.setattr(examination, "_trial", lambda: {"passed": False, "reason": "no luck"})
     assert main(["doctor"]) == 1
     out = capsys.readouterr().out
     assert "no luck" in out
@@ -42,7 +42,7 @@ def test_a_missing_bundled_model_is_told(monkeypatch: pytest.MonkeyPatch) -> Non
         raise FileNotFoundError("the demo model is not installed: x")
 
     monkeypatch.setattr(demo, "model_path", gone)
-    report = doctor.examine()
+    report = examination.examine()
     assert report["model"]["sound"] is False
     assert any("reinstall nitrolib" in advice for advice in report["advice"])
 
@@ -53,7 +53,7 @@ def test_a_backend_that_cannot_be_used_comes_with_its_hint(monkeypatch: pytest.M
         reason="it is missing", hint="pip install some",
     )  # fmt: skip
     monkeypatch.setattr(backends, "available", lambda: (broken,))
-    report = doctor.examine()
+    report = examination.examine()
     assert report["backends"][0]["usable"] is False
     assert "pip install some (for the backend some: it is missing)" in report["advice"]
 
@@ -61,9 +61,11 @@ def test_a_backend_that_cannot_be_used_comes_with_its_hint(monkeypatch: pytest.M
 def test_missing_packages_come_with_the_command_that_installs_them(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    version = doctor._version
+    version = examination._version
     gone = ("flask", "jinja2")
-    monkeypatch.setattr(doctor, "_version", lambda name: None if name in gone else version(name))
+    monkeypatch.setattr(
+        examination, "_version", lambda name: None if name in gone else version(name)
+    )
     assert main(["doctor", "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert report["packages"]["jinja2"] is None
@@ -72,9 +74,11 @@ def test_missing_packages_come_with_the_command_that_installs_them(
 
 
 def test_without_numpy_the_report_is_still_made(monkeypatch: pytest.MonkeyPatch) -> None:
-    version = doctor._version
-    monkeypatch.setattr(doctor, "_version", lambda name: None if name == "numpy" else version(name))
-    report = doctor.examine()
+    version = examination._version
+    monkeypatch.setattr(
+        examination, "_version", lambda name: None if name == "numpy" else version(name)
+    )
+    report = examination.examine()
     assert (report["can_run"], report["machine"]) == (False, None)
     assert doctor._as_text(report)
 
@@ -92,12 +96,12 @@ def test_the_end_of_the_trial_is_put_in_words(code: str, words: str) -> None:
     child: subprocess.CompletedProcess[Any] = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, check=False
     )
-    assert words in doctor._last_words(child)
+    assert words in examination._last_words(child)
 
 
 def test_the_trial_runs_without_the_callers_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NITRO_MODEL", "other.gguf")
     monkeypatch.setenv("PYTHONPATH", "elsewhere")
-    environ = doctor._child_environment()
+    environ = examination._child_environment()
     assert "NITRO_MODEL" not in environ
     assert environ["PYTHONPATH"].endswith("elsewhere")
