@@ -125,10 +125,15 @@ class _Sequence:
         self.handle = self.row = self.embedding = None
 
 
+@functools.cache
+def _float_array(count: int) -> Any:
+    """A ctypes array type whose instances can carry their owner."""
+    return type("NativeFloats", (ctypes.c_float * count,), {})
+
+
 def _floats(address: int, count: int, owner: Handle | None) -> NDArray[np.float32]:
     """A float32 view of native memory that keeps its owner alive."""
-    memory_type: Any = type("NativeFloats", (ctypes.c_float * count,), {})
-    content = memory_type.from_address(address)
+    content = _float_array(count).from_address(address)
     content.owner = owner
     return np.frombuffer(content, np.float32)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 
 import pytest
@@ -85,7 +86,7 @@ def _slow(text: str, vocabulary) -> list[int]:
     while True:
         pairs = [
             (-scores[ids[a + b]], place)
-            for place, (a, b) in enumerate(zip(symbols, symbols[1:], strict=False))
+            for place, (a, b) in enumerate(itertools.pairwise(symbols))
             if a + b in ids
         ]
         if not pairs:
@@ -186,7 +187,7 @@ def test_nul_is_its_byte_token_and_nothing_behind_it_is_lost(runtime, text):
     assert _text(runtime, runtime.tokenize(text, space_prefix=False)) == text.encode()
 
 
-@pytest.mark.parametrize("text", ["\ud800", "a\udfffb", "\udc80"])
+@pytest.mark.parametrize("text", ["\ud800", "a\udfffb"])
 def test_a_lone_surrogate_is_an_invalid_request_naming_the_field(runtime, text):
     with pytest.raises(InvalidRequest, match="surrogate") as caught:
         runtime.tokenize(text)
