@@ -251,7 +251,7 @@ class Scheduler:
         self._mean_s += 0.2 * (clock() - slot.since - self._mean_s)
         if work.job.finished:
             self._forget(work.job)
-            work.job.complete()
+            _deliver(work.job, work.job.complete)
 
     # ---- admission -------------------------------------------------------------------------
 
@@ -330,13 +330,15 @@ class Scheduler:
         """End a job that is not done, wherever it is; nothing for one that is."""
         if not self._forget(job):
             return
-        for slot in self.slots.of(job):
-            self.slots.free(slot)
-        with contextlib.suppress(ValueError):
-            self._waiting.remove(job)
-        if job.clean_first:  # the cleaning it was to bring falls to the next chat
-            self._clean_owed = True
-        job.end(make)
+        try:
+            with contextlib.suppress(ValueError):
+                self._waiting.remove(job)
+            if job.clean_first:  # the cleaning it was to bring falls to the next chat
+                self._clean_owed = True
+            for slot in self.slots.of(job):
+                self.slots.free(slot)
+        finally:
+            _deliver(job, partial(job.end, make))
 
     def _forget(self, job: Job) -> bool:
         with self._lock:
@@ -365,14 +367,10 @@ class Scheduler:
         with self._lock:
             jobs = list(self._jobs)
         for job in jobs:
-            self._end_somehow(job, make)
-
-    def _end_somehow(self, job: Job, make: MakeError) -> None:
-        try:
-            self._end(job, make)
-        except Exception as worse:  # whatever state it is in, its caller must not hang
-            log.exception("a request could not be ended in order")
-            job.outbox.finish(_backend_error(worse))
+            try:
+                self._end(job, make)
+            except Exception:  # noqa: PERF203 -- the others still have to be ended
+                log.exception("a slot could not be given back")
 
     def _shut_down(self) -> None:
         with self._lock:
@@ -407,6 +405,16 @@ def _backend_error(exc: Exception) -> BackendError:
     error = BackendError(f"the engine failed: {type(exc).__name__}: {exc}")
     error.__cause__ = exc
     return error
+
+
+def _deliver(job: Job, end: Callable[[], None]) -> None:
+    """Let a job tell its end. Nothing else will finish it any more, so whatever fails in that, its
+    caller must not hang."""
+    try:
+        end()
+    except Exception as exc:
+        log.exception("a request could not be ended in order")
+        job.outbox.finish(_backend_error(exc))
 
 
 def _answer(reply: Future[T], function: Callable[[], T]) -> None:

@@ -585,3 +585,41 @@ def test_a_runtime_beyond_repair_refuses_requests_until_it_is_loaded_again(caplo
     engine.load("again.gguf")
     assert ask(engine, "c").result(10)
     engine.close()
+
+
+@pytest.mark.parametrize("end", ["complete", "cancel"])
+def test_a_request_whose_end_fails_is_ended_all_the_same(setup, end, monkeypatch, caplog):
+    _, engine, brake = setup()
+    generation = ask(engine, "a")
+    brake.wait()
+    name = "_completion" if end == "complete" else "_flush"
+    monkeypatch.setattr(type(engine._model.scheduler.slots[0].work), name, lambda self: 1 / 0)
+    if end == "cancel":
+        generation.cancel()
+    brake.release()
+    with pytest.raises(BackendError, match="ZeroDivisionError"):
+        generation.result(10)
+    monkeypatch.undo()
+    settle(engine)
+    assert ask(engine, "b").result(10).finish_reason == "length"
+
+
+def test_a_slot_that_cannot_be_given_back_strands_nobody(setup, caplog):
+    runtime, engine, brake = setup()
+    handle = engine.submit_embed([[1] * 200])
+    brake.wait()
+    brake.step()
+    keep, failures = runtime.keep, [OSError("keep failed")]
+
+    def flaky(seq, n):
+        if failures:
+            raise failures.pop()
+        keep(seq, n)
+
+    runtime.keep = flaky
+    handle.cancel()
+    brake.release()
+    with pytest.raises(Cancelled):
+        handle.result(10)
+    settle(engine)
+    assert ask(engine, "b").result(10).finish_reason == "length"
