@@ -83,19 +83,19 @@ def _run_unguarded(path: Path) -> tuple[str, str]:
     return "loaded", ""
 
 
-def child(seed: int, start: int, stop: int, unguarded: bool) -> None:
-    """Work through files start .. stop - 1; report each before and after on stdout."""
+def child(seed: int, start: int, stop: int, folder: Path, unguarded: bool) -> None:
+    """Work through files start .. stop - 1; report each before and after on stdout. The folder is
+    the parent's, who cleans up when a file has ended this process."""
     _limit_memory()
-    with tempfile.TemporaryDirectory(dir=_memory_folder()) as folder:
-        for index in range(start, stop):
-            path = Path(folder) / f"{index}.gguf"
-            print(f"begin\t{index}", flush=True)
-            try:
-                outcome, why = one_file(path, seed, index, unguarded=unguarded)
-            except Exception as error:  # noqa: BLE001 (the very thing that is looked for)
-                outcome, why = "unexpected", f"{type(error).__name__}: {error}"
-            print(f"end\t{index}\t{outcome}\t{json.dumps(why)}", flush=True)
-            path.unlink()
+    for index in range(start, stop):
+        path = folder / f"{index}.gguf"
+        print(f"begin\t{index}", flush=True)
+        try:
+            outcome, why = one_file(path, seed, index, unguarded=unguarded)
+        except Exception as error:  # noqa: BLE001 (the very thing that is looked for)
+            outcome, why = "unexpected", f"{type(error).__name__}: {error}"
+        print(f"end\t{index}\t{outcome}\t{json.dumps(why)}", flush=True)
+        path.unlink()
 
 
 def _limit_memory() -> None:
@@ -130,13 +130,16 @@ def _one_child(
     seed: int, start: int, stop: int, unguarded: bool, outcomes: Counter[str], faults: list[str]
 ) -> int:
     """Run a child until it is done or gone; returns the first file that is still to do."""
-    command = [sys.executable, __file__, "--child", str(seed), str(start), str(stop)]
-    command += ["--unguarded"] if unguarded else []
+    command = [sys.executable, __file__, *(["--unguarded"] if unguarded else []), "--child"]
+    command += [str(seed), str(start), str(stop)]
     lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
     done, current = start, start
     with (
         tempfile.TemporaryFile() as stderr,
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True) as process,
+        tempfile.TemporaryDirectory(dir=_memory_folder()) as folder,
+        subprocess.Popen(
+            [*command, folder], stdout=subprocess.PIPE, stderr=stderr, text=True
+        ) as process,
     ):
         pump = threading.Thread(target=_pump, args=(process, lines))
         pump.start()
@@ -182,10 +185,11 @@ def main() -> int:
     parser.add_argument(
         "--unguarded", action="store_true", help="without verify: shows what it is there for"
     )
-    parser.add_argument("--child", type=int, nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument("--child", nargs=4, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
-        child(*arguments.child, unguarded=arguments.unguarded)
+        seed, start, stop, folder = arguments.child
+        child(int(seed), int(start), int(stop), Path(folder), arguments.unguarded)
         return 0
     if arguments.only is not None:
         _, steps = mutate(random.Random(f"{arguments.seed}/{arguments.only}"))
