@@ -90,7 +90,7 @@ class Speaker:
             text = text[:-1]
         if random.random() < 0.25:
             text = text.lower()
-        elif random.random() < 0.02 and "{" not in text:
+        elif random.random() < 0.05 and "{" not in text:
             text = text.upper()
         if random.random() < 0.03 and "{" not in text and len(text) > 12:
             text = self._typo(text)
@@ -289,11 +289,17 @@ def piece(speaker: Speaker) -> Turn:
 
 
 def repeat(speaker: Speaker) -> Turn:
-    count = speaker.random.randint(1, 6)
-    words = [
-        speaker.word() if speaker.random.random() < 0.3 else speaker.choose(talk.WORDS)
-        for _ in range(count)
-    ]
+    random = speaker.random
+    if random.random() < 0.3:  # some words in a row of a true sentence
+        (group,) = random.choices([g for _, g in GROUPS], [w for w, _ in GROUPS])
+        words = random.choice(group).answer.split()
+        first = random.randrange(len(words))
+        words = words[first : first + random.randint(1, 8)]
+    else:
+        words = [
+            speaker.word() if random.random() < 0.3 else speaker.choose(talk.WORDS)
+            for _ in range(random.randint(1, 6))
+        ]
     text = " ".join(words)
     if speaker.random.random() < 0.4:
         text = text.capitalize()
@@ -401,6 +407,9 @@ def unknown(speaker: Speaker) -> Turn:
     article = "an " if thing[0] in "aeiouAEIOU" else "a "
     person = f"{speaker.name()} {speaker.thing().capitalize()}"
     topic = speaker.choose(talk.TOPICS) if random.random() < 0.6 else thing
+    if random.random() < 0.2:
+        topic = speaker.choose(COUNTRIES)
+        topic = topic.lower() if random.random() < 0.3 else topic
     country = speaker.choose(talk.FAR_COUNTRIES) if random.random() < 0.3 else thing
     place = speaker.choose(COUNTRIES) if random.random() < 0.5 else country
     deed = (
@@ -435,7 +444,9 @@ def unknown(speaker: Speaker) -> Turn:
         (("Why do {x}?", "Do you know why {x}?"), "I do not know why {x}.", f"{noun} {verb}"),
         (("When was {x} born?", "When did {x} live?"), "I do not know when {x} was born.", person),
         (("Tell me about {x}.", "Explain {x}.", "What do you know about {x}?", "Explain {x} to me.",
-          "How does {x} work?", "Describe {x}."), "I do not know much about {x}.", topic),
+          "How does {x} work?", "Describe {x}.",
+          "What can you tell me about {x}?"),
+         "I do not know much about {x}.", topic),
         (("Write {x}.", "Can you write {x}?", "Write me {x}."), "I cannot write {x}.", writing),
         (("What is the {x}?", "Tell me the {x}.", "Do you know the {x}?"), "I do not know the {x}.",
          f"{speaker.choose(talk.PROPERTIES)} of {place}"),
@@ -483,17 +494,17 @@ def nonsense(speaker: Speaker) -> Turn:
 
 KINDS: tuple[tuple[float, Callable[[Speaker], Turn]], ...] = (
     (4.0, greeting),
-    (8.0, manners),
+    (7.0, manners),
     (2.0, identity),
-    (38.0, fact),
-    (30.0, arithmetic),
-    (3.0, numbers),
+    (33.0, fact),
+    (25.0, arithmetic),
+    (9.0, numbers),
     (1.8, tale),
     (3.5, piece),
-    (4.0, repeat),
-    (9.0, memory),
-    (11.0, unknown),
-    (1.5, history),
+    (7.0, repeat),
+    (11.0, memory),
+    (13.0, unknown),
+    (3.0, history),
     (1.5, nonsense),
 )
 

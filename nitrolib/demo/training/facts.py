@@ -625,8 +625,8 @@ GROUPS: tuple[tuple[float, tuple[Fact, ...]], ...] = tuple(
         (1.0, _translations("German", GERMAN)),
         (1.6, _colours()),
         (1.2, _languages()),
-        (1.8, _units()),
-        (3.0, _calendar()),
+        (2.5, _units()),
+        (4.5, _calendar()),
         (8.0, _general()),
         (2.5, _numbers()),
     )

@@ -270,6 +270,7 @@ FAR_COUNTRIES = (
     "Vanuatu Tuvalu Brunei Chad Mali Niger Namibia Atlantis Narnia Mordor Wakanda Gondor Mars"
 ).split()
 WORDS = (
+    "hello world the a is and "
     "apple river house green seven music window paper light stone friend bread cloud tiger water "
     "happy silver garden dream mountain yellow small table morning book letter star train forest "
     "moon song summer ball chair door horse king queen ship snow sun tree wind world blue red dog"

@@ -13,9 +13,9 @@ HEROES = (
     "cat dog mouse bear fox rabbit bird frog lion elephant duck owl horse pig cow sheep wolf hen "
     "monkey turtle boy girl king queen farmer sailor robot dragon wizard knight baker fisherman"
 ).split()
-NAMES = (
-    "Mina Tom Lily Oscar Ruby Leo Nora Felix Ada Ben Clara Hugo Ivy Max Rosa Sam Tilda Finn Emma"
-).split()
+# Heroes and friends have names of their own: a greedy model would give both the likeliest one.
+HERO_NAMES = "Mina Tom Lily Oscar Ruby Leo Nora Felix Ada Ben".split()
+FRIEND_NAMES = "Clara Hugo Ivy Max Rosa Sam Tilda Finn Emma Otto".split()
 TRAITS = "little brave kind clever shy merry old young lonely curious".split()
 PLACES = (
     "an old house near the river",
@@ -94,8 +94,9 @@ def _article(words: str) -> str:
 def _cast(random: Random, hero: str | None, friend: str | None) -> tuple[str, str, str, str]:
     """Two kinds and two names. *hero* and *friend* are kinds, drawn where they are None."""
     kinds = [kind for kind in HEROES if kind not in (hero, friend)]
-    first, second = random.sample(NAMES, 2)
-    return hero or random.choice(kinds), friend or random.choice(kinds), first, second
+    names = random.choice(HERO_NAMES), random.choice(FRIEND_NAMES)
+    first, second = random.sample(kinds, 2)
+    return hero or first, friend or second, *names
 
 
 def story(random: Random, hero: str | None = None, friend: str | None = None) -> str:
@@ -116,7 +117,9 @@ def story(random: Random, hero: str | None = None, friend: str | None = None) ->
 def sad_story(random: Random, hero: str | None = None, friend: str | None = None) -> str:
     """A longer story with a sad ending, of nine to eleven sentences."""
     kind, other, name, second = _cast(random, hero, friend)
-    middles = random.sample(SAD_MIDDLES, random.randint(4, 6))
+    # in their fixed order, so that the model need not remember which of them it used
+    chosen = sorted(random.sample(range(len(SAD_MIDDLES)), random.randint(4, 6)))
+    middles = [SAD_MIDDLES[index] for index in chosen]
     sentences = [
         f"Once upon a time there was {_article(random.choice(TRAITS) + ' ' + kind)} called {name}.",
         f"{name} lived in {random.choice(PLACES)} with {_article(other)} called {second}.",
