@@ -117,6 +117,18 @@ def test_the_cases_of_llama_cpps_sampling_test(step: Step, expected: list[float]
     assert probabilities(step(of_probabilities(P4))) == pytest.approx(expected, abs=1e-5)
 
 
+@pytest.mark.parametrize("p", [0.01 * i for i in range(1, 100)])
+def test_min_p_decides_between_neighbouring_float32(p: float) -> None:
+    """Whichever of the two the cut would be rounded to."""
+    cut = 2.0 + math.log(p)
+    above = np.float32(cut)
+    if float(above) < cut:
+        above = np.nextafter(above, np.float32(3))
+    below = np.nextafter(above, np.float32(-9))
+    assert float(below) < cut <= float(above)
+    assert ids(min_p(of([2.0, float(below), float(above)]), p)) == [0, 2]
+
+
 K, P, M = (
     partial(top_k, k=100),
     partial(top_p, p=0.8, min_keep=1),
