@@ -17,6 +17,8 @@ from .base import Feed, LoadOptions, Output, Runtime, RuntimeReport
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ..gguf import GGUFFile
+
 __all__ = [
     "BackendInfo",
     "Choice",
@@ -55,10 +57,11 @@ class BackendInfo:
 
 @dataclass(frozen=True, slots=True)
 class _Backend:
-    """What the registry knows without importing the backend's module."""
+    """What the registry knows without importing the backend's module. `verify` raises
+    ModelFileError for a file that `load` must not be given."""
 
-    load: Callable[[str, LoadOptions], Runtime]
-    verify: Callable[[str], object]
+    load: Callable[[str, LoadOptions, GGUFFile], Runtime]
+    verify: Callable[[GGUFFile], object]
     describe: Callable[[], BackendInfo]
 
 
@@ -70,8 +73,8 @@ def load(
     Raises ModelFileError, InvalidRequest, or ModelLoadError and its kinds (BackendUnavailable,
     GpuUnavailable, NotEnoughMemory); never anything native.
     """
-    name = _checked(backend) if backend != "auto" else choose(path).backend
-    return _BACKENDS[name].load(os.fspath(path), options or LoadOptions())
+    file, choice = _choose(os.fspath(path), backend)
+    return _BACKENDS[choice.backend].load(file.path, options or LoadOptions(), file)
 
 
 def choose(path: str | os.PathLike[str], backend: str = "auto") -> Choice:
@@ -80,19 +83,27 @@ def choose(path: str | os.PathLike[str], backend: str = "auto") -> Choice:
     Raises ModelFileError for a damaged file (and, when a backend is named, for one that it cannot
     run), BackendUnavailable for a sound file that no installed backend runs.
     """
-    path = os.fspath(path)
+    return _choose(os.fspath(path), backend)[1]
+
+
+def _choose(path: str, backend: str) -> tuple[GGUFFile, Choice]:
+    from ..gguf import open_gguf
+
     if backend != "auto":
-        _BACKENDS[_checked(backend)].verify(path)
-        return Choice(backend, "it was asked for")
+        entry = _BACKENDS[_checked(backend)]
+        file = open_gguf(path)
+        entry.verify(file)
+        return file, Choice(backend, "it was asked for")
+    file = open_gguf(path)
     for name, entry in _BACKENDS.items():
         try:
-            entry.verify(path)
+            entry.verify(file)
         except ModelFileError as error:
             if not getattr(error, "unsupported", False):
                 raise
             refusal = error
             continue
-        return Choice(name, "the file passes its rule")
+        return file, Choice(name, "the file passes its rule")
     raise _nothing_runs(path, refusal) from refusal
 
 
@@ -128,16 +139,16 @@ def _nothing_runs(path: str, refusal: ModelFileError) -> BackendUnavailable:
 # ctransformers ------------------------------------------------------------------------------------
 
 
-def _load_ctransformers(path: str, options: LoadOptions) -> Runtime:
+def _load_ctransformers(path: str, options: LoadOptions, file: GGUFFile) -> Runtime:
     from . import ctransformers
 
-    return ctransformers.load(path, options)
+    return ctransformers.load(path, options, file)
 
 
-def _verify_ctransformers(path: str) -> object:
-    from ..gguf import CTRANSFORMERS, verify
+def _verify_ctransformers(file: GGUFFile) -> object:
+    from ..gguf import CTRANSFORMERS, verify_file
 
-    return verify(path, CTRANSFORMERS)
+    return verify_file(file, CTRANSFORMERS)
 
 
 def _describe_ctransformers() -> BackendInfo:

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from ..gguf import ModelInfo
+    from ..gguf import GGUFFile, ModelInfo
 
 # The batch that the native scratch memory is made for; `batch_size` is what is used of it.
 MAX_BATCH = 512
@@ -479,15 +479,17 @@ if hasattr(os, "register_at_fork"):
 # Loading ------------------------------------------------------------------------------------------
 
 
-def load(path: str | os.PathLike[str], options: LoadOptions) -> CTransformersRuntime:
-    """Verify, reckon, then load.
+def load(
+    path: str | os.PathLike[str], options: LoadOptions, file: GGUFFile | None = None
+) -> CTransformersRuntime:
+    """Verify, reckon, then load. `file` is the header of the file where it was read already.
 
     Raises ModelFileError for a file that native code must not see, InvalidRequest for an option
     that cannot be, and ModelLoadError or one of its kind if the machine does not allow it; each
     before native code could fail on it.
     """
     path = os.path.abspath(os.fspath(path))
-    file = open_gguf(path)
+    file = open_gguf(path) if file is None else file
     info = verify_file(file, CTRANSFORMERS)
     budget = process_budget()
     threads = choose_threads(options.threads, budget.cores)

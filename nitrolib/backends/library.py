@@ -8,6 +8,7 @@ own choice of a library starts child processes at every load.
 from __future__ import annotations
 
 import ctypes
+import functools
 import importlib
 import importlib.util
 import logging
@@ -58,7 +59,9 @@ def installed_variants(folder: Path | None = None) -> tuple[Variant, ...]:
     if folder is None:
         return ()
     found = sorted(folder.glob(f"lib/*/{_file_name()}"))
-    return tuple(Variant(path.parent.name, path, _device(path)) for path in found)
+    return tuple(
+        Variant(path.parent.name, path, _device(path, path.stat().st_mtime_ns)) for path in found
+    )
 
 
 def _file_name() -> str:
@@ -67,9 +70,10 @@ def _file_name() -> str:
     return "libctransformers.dylib" if sys.platform == "darwin" else "libctransformers.so"
 
 
-def _device(path: Path) -> Device:
+@functools.cache
+def _device(path: Path, _mtime_ns: int) -> Device:
     """What a library was built for, by the names it exports: read, not opened, because opening
-    is what must not happen by mistake."""
+    is what must not happen by mistake. Once for each state of the file."""
     content = path.read_bytes()
     if b"ggml_init_cublas" in content:
         return "cuda"

@@ -130,9 +130,12 @@ def _never_in_text(vocabulary: Vocabulary) -> frozenset[int]:
 
 def _find_fence(texts: Sequence[bytes]) -> str:
     """A character that stands in no text but its own, so that no merge can reach across it."""
-    used = set(b"".join(text for text in texts if len(text) > 1))
+    merging = b"".join(texts)
+    if all(bytes((code,)) in merging for code in _FENCES):
+        # Texts of one byte may be the fence itself. Leaving them out takes its time: only now.
+        merging = b"".join(text for text in texts if len(text) > 1)
     for code in _FENCES:
-        if code not in used:
+        if bytes((code,)) not in merging:
             return chr(code)
     raise ModelFileError(
         "every control character is part of some token's text", key="tokenizer.ggml.tokens"
