@@ -24,7 +24,8 @@ class GenerationRequest:
     prompt: segments, or token ids as they are (nothing is added to ids).
     kind: "chat" counts for the cache cleaning policy, the others do not.
     cache_prompt: reuse the KV cache of a slot that begins with the same tokens.
-    id_slot: -1 for the best slot, else the slot it must run in.
+    id_slot: -1 for the best slot, else the slot it must run in: while that is busy it waits and
+        lets those behind it pass, but nobody behind it gets that slot first.
     timeout_s: seconds from submit to the last token; None is no deadline.
     strip_leading_space: drop white space before the first visible character of the answer.
     notes: what was dropped or cut while the request was made; repeated in the Completion.
