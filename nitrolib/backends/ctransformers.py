@@ -8,28 +8,26 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import functools
 import math
 import os
-import sys
 import threading
 import weakref
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..errors import (
     BackendError,
     InvalidRequest,
-    ModelLoadError,
     ModelNotLoaded,
     Unsupported,
 )
 from ..gguf import CTRANSFORMERS, FileIdentity, Vocabulary, open_gguf, verify_file
 from . import gpu, memory
 from .base import Feed, LoadOptions, RuntimeReport
+from .handle import Handle, float_view
 from .library import (
     Library,
     Variant,
@@ -38,64 +36,18 @@ from .library import (
     installed_variants,
     open_library,
 )
-from .native import default_params
+from .opening import MAX_BATCH, NativePlan, batch_size, open_model
 from .threads import ThreadBudget, Workers, choose_threads, process_budget
 from .tokenizer import Tokenizer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
     from ..gguf import GGUFFile, ModelInfo
 
-# The batch that the native scratch memory is made for; `batch_size` is what is used of it.
-MAX_BATCH = 512
-
-
-def batch_size(n_ctx: int, info: ModelInfo) -> int:
-    """Most tokens in one native evaluation: half of those the scratch is made for, at least 1.
-
-    The library lays its tensors into the scratch by best fit, and for some sizes a batch slightly
-    smaller than the one it measured needs more, which ends the process; for half of it none of
-    100 000 simulated models needed more than 0.7 of the scratch. With a single attention head it
-    copies the result of a batch to wrong places, beyond its memory; one token at a time is right.
-    """
-    return 1 if info.n_head == 1 else max(1, min(MAX_BATCH, n_ctx) // 2)
-
-
-# Native memory ------------------------------------------------------------------------------------
-
-
-class Handle:
-    """A native object that is freed once, when it is closed and nothing uses it any more.
-
-    What it depends on (`parent`) is kept until then. Holding a Handle is what makes its address
-    safe to use: a view of logits holds one, and so does a call that is under way.
-    """
-
-    def __init__(
-        self, address: int, free: Callable[[int], None], parent: object, given: Callable[[], None]
-    ) -> None:
-        self.address = address
-        self._finalizer = weakref.finalize(self, _free, address, free, parent, given)
-        # The end of the process frees memory faster, and native code may not run that late.
-        self._finalizer.atexit = False
-
-    def close(self) -> None:
-        """Free it now: for whoever knows that nothing uses it."""
-        self._finalizer()
-
-    def abandon(self) -> None:
-        """Never free it: in the child of a fork CUDA memory cannot be touched."""
-        self._finalizer.detach()
-
-
-def _free(
-    address: int, free: Callable[[int], None], _parent: object, given: Callable[[], None]
-) -> None:
-    free(address)
-    given()
+__all__ = ["MAX_BATCH", "CTransformersRuntime", "batch_size", "context_length", "load"]
 
 
 class _Sequence:
@@ -123,19 +75,6 @@ class _Sequence:
     def drop(self) -> None:
         """Let go of native memory, even if a traceback somewhere still shows this sequence."""
         self.handle = self.row = self.embedding = None
-
-
-@functools.cache
-def _float_array(count: int) -> Any:
-    """A ctypes array type whose instances can carry their owner."""
-    return type("NativeFloats", (ctypes.c_float * count,), {})
-
-
-def _floats(address: int, count: int, owner: Handle | None) -> NDArray[np.float32]:
-    """A float32 view of native memory that keeps its owner alive."""
-    content = _float_array(count).from_address(address)
-    content.owner = owner
-    return np.frombuffer(content, np.float32)
 
 
 # The runtime --------------------------------------------------------------------------------------
@@ -171,7 +110,7 @@ class CTransformersRuntime:
         self.n_seq = len(loaded.contexts)
         self.capabilities = frozenset({"embed"}) if loaded.embedding else frozenset()
         self._loaded: Loaded | None = loaded
-        self._native = loaded.library.native
+        self._native, self._turn = loaded.library.native, loaded.library.turn
         self._path, self._identity = loaded.path, loaded.identity
         self._n_vocab = loaded.info.n_vocab
         self._threads = loaded.report.threads
@@ -312,9 +251,10 @@ class CTransformersRuntime:
         sequence.ready = ""
         self._budget.acquire(threads)
         try:
-            code = self._native.llama_eval(
-                sequence.address, sequence.tokens, count, sequence.n_past, threads
-            )
+            with self._turn:
+                code = self._native.llama_eval(
+                    sequence.address, sequence.tokens, count, sequence.n_past, threads
+                )
         finally:
             self._budget.release(threads)
         if code != 0:
@@ -336,7 +276,7 @@ class CTransformersRuntime:
     def _view_logits(self, sequence: _Sequence) -> NDArray[np.float32]:
         """The native buffer never moves after the first evaluation: one view for its life."""
         address = self._native.llama_get_logits(sequence.address)
-        sequence.row = _floats(address, self._n_vocab, sequence.handle)
+        sequence.row = float_view(address, self._n_vocab, sequence.handle)
         return sequence.row
 
     def length(self, seq: int) -> int:
@@ -359,7 +299,7 @@ class CTransformersRuntime:
                 raise _not_ready(seq, "embedding")
             if sequence.embedding is None:
                 address = self._native.llama_get_embeddings(sequence.address)
-                sequence.embedding = _floats(address, self.info.n_embd, sequence.handle)
+                sequence.embedding = float_view(address, self.info.n_embd, sequence.handle)
             hidden = sequence.embedding.astype(np.float64)
         norm = math.sqrt(hidden @ hidden)
         if not 0.0 < norm < math.inf:  # written this way round so that NaN fails too
@@ -398,6 +338,8 @@ class CTransformersRuntime:
     def _after_fork(self) -> None:
         """In the child of a fork: worker threads and whoever held the lock exist no more."""
         self._start_threads()
+        if self._loaded is not None:
+            self._turn = self._loaded.library.turn
         if self._on_gpu and self._loaded is not None:
             for handle in (self._loaded.model, *self._loaded.contexts):
                 handle.abandon()
@@ -504,19 +446,15 @@ def load(
     )
     tight = memory.check(needs, path, memory.available_bytes())
     layers = gpu.plan_layers(options, info, needs)
-    variant, mlock = layers.variant, options.mlock
+    variant = layers.variant or cpu_variant(installed_variants())
     for name in layers.preload:
         ctypes.CDLL(name)
-    if variant is None:
-        variant = cpu_variant(installed_variants())
-        notes += _slow(variant)
-    if mlock and not memory.may_lock(needs.weights):
-        mlock = False
-        notes += (
-            f"mlock was not done: this process may not lock {memory.megabytes(needs.weights)}",
-        )
     library = open_library(variant)
-    plan = _Plan(
+    mlock = options.mlock and memory.may_lock(needs.weights)
+    if mlock < options.mlock:
+        size = memory.megabytes(needs.weights)
+        notes += (f"mlock was not done: this process may not lock {size}",)
+    plan = NativePlan(
         path=path,
         options=options,
         info=info,
@@ -525,14 +463,14 @@ def load(
         gpu_layers=layers.layers,
         mlock=mlock,
     )
-    model, contexts = _load_native(library, plan)
+    model, contexts = open_model(library, plan)
     report = RuntimeReport(
         backend="ctransformers",
         library=variant.name,
         threads=threads,
         gpu_layers=layers.layers,
         memory_bytes=needs.total,
-        notes=(*notes, *layers.notes, *((tight,) if tight else ())),
+        notes=(*notes, *_slow(variant), *layers.notes, *((tight,) if tight else ())),
     )
     loaded = Loaded(
         info=info,
@@ -569,110 +507,4 @@ def _slow(variant: Variant) -> tuple[str, ...]:
         return ()
     return (
         f"this processor lacks AVX2: the {variant.name!r} library is {slower[variant.name]} slower",
-    )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Plan:
-    """Everything the native calls of a load depend on."""
-
-    path: str
-    options: LoadOptions
-    info: ModelInfo
-    n_ctx: int
-    evaluations: int  # most that run at the same time
-    gpu_layers: int
-    mlock: bool
-
-    def params(self) -> Any:
-        params = default_params()
-        params.n_ctx, params.n_batch = self.n_ctx, MAX_BATCH
-        params.n_gpu_layers = self.gpu_layers
-        params.use_mmap, params.use_mlock = self.options.mmap, self.mlock
-        params.embedding = self.options.embedding
-        return params
-
-
-def _load_native(library: Library, plan: _Plan) -> tuple[Handle, tuple[Handle, ...]]:
-    """The model and its contexts; everything is freed again if any of it fails."""
-    native, budget, params = library.native, library.budget, plan.params()
-    places = 1 + plan.evaluations
-    with library.loading:
-        budget.take(places + plan.options.n_parallel)
-        unused = places + plan.options.n_parallel
-        handles: list[Handle] = []
-        try:
-            _check_identity(plan)
-            library.log.clear()
-            address = native.llama_load_model_from_file(_native_path(plan.path), params)
-            if not address:
-                raise _load_failed(plan, library)
-            model = Handle(
-                address, native.llama_free_model, library, functools.partial(budget.give, places)
-            )
-            handles.append(model)
-            unused -= places
-            _check_identity(plan)
-            _check_sizes(library, model, plan)
-            for _ in range(plan.options.n_parallel):
-                address = native.llama_new_context_with_model(model.address, params)
-                if not address:
-                    raise _load_failed(plan, library)
-                give = functools.partial(budget.give, 1)
-                handles.append(Handle(address, native.llama_free, model, give))
-                unused -= 1
-        except BaseException:
-            for handle in reversed(handles):
-                handle.close()
-            budget.give(unused)
-            raise
-    return model, tuple(handles[1:])
-
-
-def _native_path(path: str) -> bytes:
-    """The path as the library's fopen reads it: the file system's bytes, on Windows the code page
-    of the system, which cannot spell every name."""
-    if sys.platform == "win32":
-        try:
-            return path.encode("mbcs", "strict")
-        except UnicodeEncodeError as error:
-            raise ModelLoadError(
-                f"{path}: the native library cannot open this name; rename the file or its folder",
-                path=path,
-                reason="name not in the code page of the system",
-            ) from error
-    else:
-        return os.fsencode(path)
-
-
-def _check_identity(plan: _Plan) -> None:
-    """That the file is still the one that was verified: just before and just after native code
-    reads it."""
-    try:
-        same = FileIdentity.of(plan.path) == plan.info.identity
-    except OSError:
-        same = False
-    if not same:
-        raise ModelLoadError(
-            f"{plan.path} changed while it was loaded", path=plan.path, reason="file changed"
-        )
-
-
-def _check_sizes(library: Library, model: Handle, plan: _Plan) -> None:
-    """That the library read the same sizes as we did: views and checks are built on ours."""
-    native, info = library.native, plan.info
-    found = (native.llama_model_n_vocab(model.address), native.llama_model_n_embd(model.address))
-    if found != (info.n_vocab, info.n_embd):
-        raise ModelLoadError(
-            f"{plan.path}: the library sees a vocabulary of {found[0]} and a width of {found[1]}, "
-            f"the file says {info.n_vocab} and {info.n_embd}",
-            path=plan.path,
-            reason="sizes differ",
-        )
-
-
-def _load_failed(plan: _Plan, library: Library) -> ModelLoadError:
-    reason = library.log.reason() or "the library gave no reason"
-    return ModelLoadError(
-        f"{plan.path} could not be loaded: {reason}", path=plan.path, reason=reason
     )

@@ -16,6 +16,7 @@ import platform
 import sys
 import threading
 from collections import deque
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -208,7 +209,12 @@ class ContextBudget:
 
 
 class Library:
-    """An opened library. `loading` is held while a model is loaded or a context made."""
+    """An opened library. `loading` is held while a model is loaded or a context made.
+
+    `turn` is held around everything that touches a GPU: a GPU build has one scratch memory and
+    one pool for all its models. It may be taken again by its holder, since memory is freed
+    wherever its last user lets go. For a CPU build it is no lock at all.
+    """
 
     def __init__(self, variant: Variant) -> None:
         self.variant = variant
@@ -225,8 +231,13 @@ class Library:
         self.log = NativeLog()
         self.budget = ContextBudget()
         self.loading = threading.Lock()
+        self.turn = _turn(variant)
         self.native.llama_log_set(self.log.callback, None)
         self.native.llama_backend_init(False)
+
+
+def _turn(variant: Variant) -> AbstractContextManager[object]:
+    return nullcontext() if variant.device == "cpu" else threading.RLock()
 
 
 _opened: dict[Path, Library] = {}
@@ -251,3 +262,4 @@ def forget_locks() -> None:
     _opening = threading.Lock()
     for library in _opened.values():
         library.loading = threading.Lock()
+        library.turn = _turn(library.variant)

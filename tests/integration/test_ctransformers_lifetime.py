@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from support.gguf_maker import Shape, llama_draft, make_llama
 
-from nitrolib.backends import Feed, LoadOptions, load
+from nitrolib.backends import Feed, LoadOptions, load, opening
 from nitrolib.backends import ctransformers as backend
 from nitrolib.backends.library import cpu_variant, installed_variants, open_library
 from nitrolib.backends.threads import ThreadBudget, available_cores
@@ -402,7 +402,7 @@ def test_a_file_that_changes_while_it_is_read_is_given_up(tiny, monkeypatch, bud
 
     runtime = load(tiny, options())
     runtime.close()
-    monkeypatch.setattr(backend, "FileIdentity", type("Changing", (), {"of": changing}))
+    monkeypatch.setattr(opening, "FileIdentity", type("Changing", (), {"of": changing}))
     with pytest.raises(ModelLoadError, match="changed while it was loaded"):
         load(tiny, options())
     assert len(calls) == 2

@@ -241,3 +241,16 @@ def test_locks_are_new_after_a_fork():
         assert opened.loading.acquire(blocking=False)
         opened.loading.release()
     assert isinstance(library._opening, type(threading.Lock()))
+
+
+def test_a_cpu_library_has_no_turns_and_a_gpu_library_has():
+    cpu, cuda = (Variant("x", Path("/x.so"), device) for device in ("cpu", "cuda"))
+    with library._turn(cpu):
+        pass
+    turn = library._turn(cuda)
+    with turn, turn:  # memory may be freed by whoever holds it
+        other = threading.Thread(target=lambda: taken.append(turn.acquire(blocking=False)))
+        taken: list[bool] = []
+        other.start()
+        other.join()
+    assert taken == [False]

@@ -7,11 +7,11 @@ import sys
 from types import SimpleNamespace
 
 import pytest
+from support.gguf_maker import Shape, make_llama
 
 from nitrolib.backends import LoadOptions, load, memory
 from nitrolib.backends.library import cpu_variant, installed_variants, open_library
 from nitrolib.errors import ModelLoadError, NotEnoughMemory
-from support.gguf_maker import Shape, make_llama
 
 TINYLLAMA = SimpleNamespace(
     n_layer=22, n_embd=2048, n_head=32, n_head_kv=4, head_size=64, n_ff=5632, n_vocab=32000,
@@ -34,9 +34,7 @@ def test_the_plan_is_what_the_library_takes_or_a_little_more(tmp_path, ctx_len, 
     path = make_llama(tmp_path / "m.gguf", shape=shape)
     runtime = load(path, LoadOptions(ctx_len=ctx_len, threads=1, ngl=0))
     kv_cache, scratch = _logged_megabytes("kv self size"), _logged_megabytes("compute buffer")
-    plan = memory.reckon(
-        runtime.info, n_ctx=ctx_len, n_seq=1, n_batch=min(512, ctx_len), mmap=True
-    )
+    plan = memory.reckon(runtime.info, n_ctx=ctx_len, n_seq=1, n_batch=min(512, ctx_len), mmap=True)
     runtime.close()
     assert plan.kv_cache / (1 << 20) == pytest.approx(kv_cache, abs=0.01)
     assert scratch <= plan.scratch / (1 << 20) <= 1.6 * scratch + 1
