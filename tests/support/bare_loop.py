@@ -1,6 +1,6 @@
 """The fastest loop a Python program can write over the native library: the peer of benchmarks.
 
-Nothing is checked, nothing is streamed, nothing is decoded to text: ctypes calls and numpy's argmax.
+Nothing is checked, streamed or decoded to text: ctypes calls and numpy's argmax.
 """
 
 from __future__ import annotations
@@ -8,13 +8,16 @@ from __future__ import annotations
 import ctypes
 import os
 import time
-from pathlib import Path
-from types import TracebackType
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from nitrolib.backends.library import find_library
 from nitrolib.backends.native import ContextParams
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import TracebackType
 
 
 class BareLoop:
