@@ -366,6 +366,10 @@ class ChatEnvironment(ImmutableSandboxedEnvironment):
             return attr in DATA_METHODS
         return super().is_safe_attribute(obj, attr, value)
 
+    def wrap_str_format(self, value: Any) -> None:
+        """No str.format: Jinja would hand it out before asking `is_safe_attribute`, and the widths
+        that it takes are not bounded."""
+
     def getattr(self, obj: Any, attribute: str) -> Any:
         if isinstance(obj, str) and attribute in STR_METHODS:
             return getattr(traced(obj), attribute)
