@@ -185,6 +185,16 @@ def test_a_tiny_temperature_is_greedy() -> None:
         assert sampler_on(path, temperature=1e-300).sample(row) == row.argmax()
 
 
+@by_path
+def test_a_token_both_biased_and_penalised_gets_its_logit_back(path: str) -> None:
+    row = a_row()
+    before = row.tobytes()
+    sampler = sampler_on(path, repeat_penalty=1.5, logit_bias=((3, 2.0), (4, -math.inf)))
+    sampler.accept([3, 3, 4, 5])
+    sampler.sample(row)
+    assert row.tobytes() == before
+
+
 def test_sample_leaves_the_window_to_accept() -> None:
     sampler = sampler_on("greedy", repeat_penalty=2.0)
     row = np.array([2.0, 1.5] + [0.0] * 998, np.float32)
