@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Iterator
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import openai
 import pytest
 from openai import AsyncOpenAI, OpenAI
 from support.models import chat_model
 from support.server import Server, serve
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
 
 HELLO = [{"role": "user", "content": "Hello"}]
 
@@ -23,7 +26,9 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def server(model: Path) -> Iterator[Server]:
-    with serve(model=model, n_parallel=2, cont_batching=1, api_key="sk-local") as running:
+    # A due cleaning of the cache lets nobody pass until all slots are idle: not wanted here.
+    options = {"n_parallel": 2, "cont_batching": 1, "clean_cache_threshold": 0}
+    with serve(model=model, api_key="sk-local", **options) as running:
         yield running
 
 
@@ -141,7 +146,7 @@ def test_the_asynchronous_client_streams_two_chats_at_once(server: Server) -> No
         stream = await client.chat.completions.create(
             model="x",
             messages=HELLO,
-            max_tokens=40,
+            max_tokens=400,
             stream=True,
             extra_body={"ignore_eos": True},
         )

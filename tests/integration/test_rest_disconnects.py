@@ -10,13 +10,15 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Iterator
 from contextlib import ExitStack
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from support.models import slow_model
 from support.server import Server, serve
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 CHAT = "/v1/chat/completions"
 SHORT = [{"role": "user", "content": "Hello"}]
@@ -105,9 +107,7 @@ def test_two_clients_stream_at_once_and_both_progress(server: Server) -> None:
         with server.send(CHAT, body) as connection:
             answer = http.client.HTTPResponse(connection)
             answer.begin()
-            for line in answer:
-                if b'"content"' in line:
-                    mine.append(time.monotonic())
+            mine.extend(time.monotonic() for line in answer if b'"content"' in line)
 
     threads = [threading.Thread(target=read, args=(mine,)) for mine in times]
     for thread in threads:

@@ -11,9 +11,7 @@ if TYPE_CHECKING:
 
 # About 4 ms a prompt token and 8 ms an answer token on one core: a prompt of 2,000 tokens and an
 # answer without end are many seconds, so whoever ends them early can be told from one who waits.
-SLOW = Shape(
-    n_embd=512, n_layer=8, n_head=8, n_head_kv=8, n_ff=1408, n_vocab=512, n_ctx_train=8192
-)
+SLOW = Shape(n_embd=512, n_layer=8, n_head=8, n_head_kv=8, n_ff=1408, n_vocab=512, n_ctx_train=8192)
 
 
 def slow_model(folder: Path) -> Path:

@@ -69,10 +69,22 @@ class Server:
         connection = socket.create_connection(("127.0.0.1", self.port), timeout=120)
         head = (
             f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-            f"Content-Length: {len(data)}\r\nConnection: close\r\n\r\n"
+            f"Content-Length: {len(data)}\r\n\r\n"
         )
         connection.sendall(head.encode() + data)
         return connection
+
+    @staticmethod
+    def read_to_end(connection: socket.socket) -> bytes:
+        """What comes on *connection* up to the last event of a stream or the end of the
+        connection."""
+        data = b""
+        while not data.rstrip().endswith(b"data: [DONE]\n\n\r\n0"):
+            piece = connection.recv(65536)
+            if not piece:
+                break
+            data += piece
+        return data
 
     def wait_until(self, holds: Callable[[dict[str, Any]], bool], timeout: float = 60) -> None:
         """Poll modelstatus until *holds* of its model_data."""
@@ -104,7 +116,7 @@ def serve(config: str = "python:nitrolib.adapters.gunicorn", **settings: Any) ->
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 cwd=ROOT,
-                env={**rest, **variables, "PYTHONPATH": str(ROOT)},
+                env={**rest, **variables, "PYTHONPATH": str(ROOT), "PYTHONFAULTHANDLER": "1"},
                 start_new_session=True,
             )
         server = Server(port, process, log_path)
@@ -112,7 +124,7 @@ def serve(config: str = "python:nitrolib.adapters.gunicorn", **settings: Any) ->
             _wait_until_ready(server)
             yield server
         finally:
-            _stop(process)
+            _stop(server)
 
 
 def _wait_until_ready(server: Server, timeout: float = 60) -> None:
@@ -129,11 +141,16 @@ def _wait_until_ready(server: Server, timeout: float = 60) -> None:
             return
 
 
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    """End the master and its worker, politely first."""
+def _stop(server: Server) -> None:
+    """End the master and its worker; if they do not obey, say what each of their threads does."""
+    process = server.process
     process.send_signal(signal.SIGINT)
     try:
-        process.wait(10)
+        process.wait(15)
     except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
+        os.killpg(process.pid, signal.SIGFPE)  # the fault handler prints every stack
         process.wait(10)
+        raise AssertionError(f"the server did not stop:\n{server.log}") from None
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
