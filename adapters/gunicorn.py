@@ -56,7 +56,7 @@ bind = [_address(_settings.host, _settings.port)]
 preload_app = False
 
 workers = 1
-worker_class = "gthread"
+worker_class = "nitrolib.adapters.worker.Worker"  # gthread
 # Threads are made when they are needed, and one that waits costs little.
 threads = _settings.max_queue + max(_settings.n_parallel, MAX_PARALLEL) + SPARE_THREADS
 worker_connections = threads + 1000

@@ -125,7 +125,10 @@ SEED_LOAD = {
 }
 
 
-def test_the_seeds_load_is_answered_as_the_seed_shows(empty: Rest) -> None:
+def test_the_seeds_load_is_answered_as_the_seed_shows(
+    empty: Rest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nitrolib.backends.threads.available_cores", lambda: 8)
     answer = empty.post(LOAD, SEED_LOAD)
     assert answer.status == 200
     assert answer.json == {
@@ -138,6 +141,15 @@ def test_the_seeds_load_is_answered_as_the_seed_shows(empty: Rest) -> None:
     assert (options.ctx_len, options.n_parallel, options.cont_batching) == (2048, 1, False)
     assert (options.embedding, options.clean_cache_threshold) == (True, 5)
     assert (options.warm_up, options.caching, options.provisional) == (True, True, False)
+
+
+def test_more_threads_than_cores_are_all_cores_and_a_warning(
+    empty: Rest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nitrolib.backends.threads.available_cores", lambda: 2)
+    answer = empty.load(cpu_threads=4)
+    assert answer.json["warnings"] == ["cpu_threads is 2, the cores there are, not 4"]
+    assert empty.engine.loads[0][1].threads == 2
 
 
 def test_absent_and_null_fields_of_a_load_are_the_same(empty: Rest) -> None:
