@@ -17,7 +17,9 @@ from .request import (
     GenerationRequest,
     Kind,
     ModelStatus,
+    Progress,
     SlotStatus,
+    StopType,
     Timings,
     Usage,
 )
@@ -37,7 +39,9 @@ __all__ = [
     "Handle",
     "Kind",
     "ModelStatus",
+    "Progress",
     "SlotStatus",
+    "StopType",
     "Timings",
     "Usage",
 ]

@@ -61,6 +61,9 @@ class Work(ABC):
     def start(self, slot: int, cached: int) -> None:
         """It was given `slot`, which holds the first `cached` tokens of the prompt already."""
 
+    def prefilled(self, held: int) -> None:  # noqa: B027 -- most work does not care
+        """A part of the prompt was evaluated, and its end is not: the slot holds `held` tokens."""
+
     @abstractmethod
     def advance(self, runtime: Runtime, slot: int) -> bool:
         """Take the output of the last evaluation. True when this work is done."""

@@ -14,6 +14,7 @@ from ..prompt.message import Prompt
 from ..sampling.params import SamplingParams
 
 FinishReason = Literal["stop", "length"]
+StopType = Literal["none", "eos", "word", "limit"]
 Kind = Literal["chat", "completion", "warm_up"]
 
 
@@ -28,6 +29,8 @@ class GenerationRequest:
         lets those behind it pass, but nobody behind it gets that slot first.
     timeout_s: seconds from submit to the last token; None is no deadline.
     strip_leading_space: drop white space before the first visible character of the answer.
+    timings_per_token: `Chunk.timings` in every chunk, not in the last alone.
+    return_progress: chunks that tell how much of the prompt is evaluated, before its answer.
     notes: what was dropped or cut while the request was made; repeated in the Completion.
     """
 
@@ -38,6 +41,8 @@ class GenerationRequest:
     id_slot: int = -1
     timeout_s: float | None = None
     strip_leading_space: bool = False
+    timings_per_token: bool = False
+    return_progress: bool = False
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -104,19 +109,46 @@ class Usage:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timings:
     """Where the time of one request went, in seconds: waiting in the queue, evaluating the prompt
-    (first token included), and every token after the first."""
+    (first token included), and every token after the first; and how many tokens that was.
+
+    cache_n, prompt_n: prompt tokens taken from the KV cache, and evaluated so far; at the end they
+        add up to the prompt.
+    predicted_n: tokens sampled so far. The first comes with the prompt, so `decode_s` is the time
+        of `predicted_n - 1` steps.
+    """
 
     queue_s: float
     prefill_s: float
     decode_s: float
+    cache_n: int = 0
+    prompt_n: int = 0
+    predicted_n: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far the evaluation of a prompt has come, in tokens: of `total` ones `cached` were in the
+    KV cache, and `processed`, these included, are evaluated, `time_s` seconds after it began."""
+
+    total: int
+    cached: int
+    processed: int
+    time_s: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chunk:
-    """A piece of the answer. `text` may be empty only in the last chunk, the one whose
-    `finish_reason` is set; `usage` and `timings` are there in the last chunk alone. Token ids
-    arrive with the text they completed, so `token_ids` may hold several. When a generation is
-    ended from outside, a last chunk without `finish_reason` may bring text that was held back."""
+    """A piece of the answer. `usage` is there in the last chunk alone, the one whose
+    `finish_reason` is set, and so is `timings` unless the request has `timings_per_token`. Token
+    ids arrive with the text they completed, so `token_ids` may hold several.
+
+    `text` may be empty only in the last chunk, and in chunks that have `progress` instead, which
+    come only when the request has `return_progress`: one before any evaluation, then one after each
+    part of the prompt, `processed` rising from `cached` to `total`.
+
+    When a generation is ended from outside, a last chunk without `finish_reason` may bring text
+    that was held back.
+    """
 
     text: str
     token_ids: tuple[int, ...] = ()
@@ -124,6 +156,7 @@ class Chunk:
     stop: str | None = None
     usage: Usage | None = None
     timings: Timings | None = None
+    progress: Progress | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,9 +164,14 @@ class Completion:
     """A whole answer: by construction the join of its chunks.
 
     finish_reason: "stop" for an end token or a stop string (`stop` is that string, None for the
-        end token), "length" for max_tokens or a full context; None only in `Cancelled.partial`.
+        end token), "length" for max_tokens, a full context, too little indentation or the time
+        limit; None only in `Cancelled.partial`.
     prompt_token_ids, token_ids: exactly what was evaluated and sampled, end token included.
     slot: where it ran, so that a test can look.
+    seed: the seed in use, also where none was asked for; with it the request can be repeated.
+    tokens_cached: tokens in the slot's KV cache at the end: the prompt and all sampled tokens but
+        the last, which was not evaluated.
+    truncated: whether a full context cut the answer.
     """
 
     text: str
@@ -144,7 +182,19 @@ class Completion:
     usage: Usage
     timings: Timings
     slot: int
+    seed: int | None = None
+    tokens_cached: int = 0
+    truncated: bool = False
     notes: tuple[str, ...] = ()
+
+    @property
+    def stop_type(self) -> StopType:
+        """What ended it: an end token ("eos"), a stop string ("word"), a limit, or nothing yet."""
+        if self.finish_reason is None:
+            return "none"
+        if self.finish_reason == "length":
+            return "limit"
+        return "eos" if self.stop is None else "word"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -228,8 +228,11 @@ class Scheduler:
             if work is not None and error is not None:
                 self._end(work.job, _always(error))
         for feed in evaluated:
+            slot = self.slots[feed.seq]
             if feed.output != "none":
-                self._advance(self.slots[feed.seq])
+                self._advance(slot)
+            elif slot.work is not None:
+                slot.work.prefilled(len(slot.tokens))
 
     def _advance(self, slot: Slot) -> None:
         work = slot.work

@@ -1,14 +1,14 @@
-"""One running generation: tokens, sampler, detokenizer, stop matcher, and the account of them."""
+"""One running generation: tokens, sampler, text, limits, and the account of them."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from ..sampling import Sampler
-from ..text import Detokenizer, StopMatcher
+from .answer import AnswerText
 from .handle import Outbox
 from .job import Job, MakeError, Work, clock
-from .request import Chunk, Completion, FinishReason, GenerationRequest, Timings, Usage
+from .request import Chunk, Completion, FinishReason, GenerationRequest, Progress, Timings, Usage
 
 if TYPE_CHECKING:
     from ..backends.base import Runtime
@@ -50,19 +50,24 @@ class GenerationSequence(Job, Work):
             tuple(vocabulary.eog) if params.ignore_eos else (),
         )
         self._sampler.accept(prompt)
-        self._detokenizer = Detokenizer(vocabulary.pieces)
-        self._matcher = StopMatcher(params.stop)
+        self._answer = AnswerText(
+            vocabulary.pieces,
+            params.stop,
+            strip=request.strip_leading_space,
+            n_indent=params.n_indent,
+        )
         # A prompt of P tokens leaves n_ctx - P: the last sampled token need not be fed.
-        room = runtime.n_ctx - len(prompt)
-        self._limit = room if params.max_tokens is None else min(params.max_tokens, room)
-        self._strip = request.strip_leading_space
+        self._room = runtime.n_ctx - len(prompt)
+        asked = params.max_tokens
+        self._limit = self._room if asked is None else min(asked, self._room)
+        self._time_limit_s = max(params.t_max_predict_ms, 0) / 1000
         self._token_ids: list[int] = []
         self._told = 0  # how many of the token ids have left in chunks
         self._texts: list[str] = []
         self._finish_reason: FinishReason | None = None
         self._tail = ""  # text of the last chunk
         self._slot = -1
-        self._cached = 0
+        self._cached = self._evaluated = 0
         self._started: float | None = None
         self._first_token: float | None = None
 
@@ -83,10 +88,18 @@ class GenerationSequence(Job, Work):
 
     def start(self, slot: int, cached: int) -> None:
         self._slot, self._cached = slot, cached
+        self._evaluated = cached
         self._started = clock()
+        self._tell_progress()
+
+    def prefilled(self, held: int) -> None:
+        self._evaluated = held
+        self._tell_progress()
 
     def advance(self, runtime: Runtime, slot: int) -> bool:
-        """Sample one token, let its text out. True at an end token, a stop string, the limit."""
+        """Sample one token, let its text out. True at the end of the answer."""
+        if self._first_token is None and self._begin():
+            return True
         token = self._sampler.sample(runtime.logits(slot))
         if self._first_token is None:
             self._first_token = clock()
@@ -94,12 +107,12 @@ class GenerationSequence(Job, Work):
         self.next_token = token
         self._token_ids.append(token)
         if token in self._eog:
-            return self._ended("stop", self._flush())
-        text = self._visible(self._matcher.feed(self._detokenizer.feed(token)))
-        if self._matcher.matched is not None:
-            return self._ended("stop", text)
-        if len(self._token_ids) >= self._limit:
-            return self._ended("length", text + self._flush())
+            return self._ended("stop", self._answer.flush())
+        text = self._answer.feed(token)
+        if self._answer.ended is not None:
+            return self._ended(self._answer.ended, text)
+        if len(self._token_ids) >= self._limit or (self._time_limit_s and self._too_late(text)):
+            return self._ended("length", text + self._answer.flush())
         if text:
             self._put(text)
         return False
@@ -125,33 +138,45 @@ class GenerationSequence(Job, Work):
         if self._started is None:
             self.outbox.finish(make(None))
             return
-        text = "" if self._matcher.matched is not None else self._flush()
+        text = self._answer.flush()
         if text or self._told < len(self._token_ids):
             self._put(text)
         self.outbox.finish(make(self._completion()))
 
+    def _begin(self) -> bool:
+        """The prompt is evaluated. True when that is all that was asked for."""
+        self._evaluated = len(self.prompt)
+        self._tell_progress()
+        return self._limit == 0 and self._ended("length", "")
+
+    def _too_late(self, text: str) -> bool:
+        """Whether the time is over at the end of a line; text is not cut inside one."""
+        first = self._first_token
+        return "\n" in text and first is not None and clock() - first > self._time_limit_s
+
     def _ended(self, reason: FinishReason, text: str) -> bool:
-        if self._matcher.matched is not None:  # also when only the flushed rest completed it
-            reason = "stop"
-        self._finish_reason, self._tail = reason, text
+        # The text decides also when only the flushed rest of it met its end.
+        self._finish_reason, self._tail = self._answer.ended or reason, text
         return True
 
-    def _flush(self) -> str:
-        """The text held back by half characters and possible stop strings."""
-        text = self._matcher.feed(self._detokenizer.finish())
-        if self._matcher.matched is None:
-            text += self._matcher.finish()
-        return self._visible(text)
-
-    def _visible(self, text: str) -> str:
-        if self._strip and text:
-            text = text.lstrip()
-            self._strip = not text
-        return text
+    def _tell_progress(self) -> None:
+        request = self.request
+        if not request.return_progress:
+            return
+        assert self._started is not None
+        progress = Progress(
+            total=len(self.prompt),
+            cached=self._cached,
+            processed=self._evaluated,
+            time_s=clock() - self._started,
+        )
+        timings = self._timings() if request.timings_per_token else None
+        self.outbox.put(Chunk(text="", progress=progress, timings=timings))
 
     def _put(self, text: str) -> None:
         self._texts.append(text)
-        self.outbox.put(Chunk(text=text, token_ids=self._untold()))
+        timings = self._timings() if self.request.timings_per_token else None
+        self.outbox.put(Chunk(text=text, token_ids=self._untold(), timings=timings))
 
     def _untold(self) -> tuple[int, ...]:
         ids = tuple(self._token_ids[self._told :])
@@ -164,12 +189,19 @@ class GenerationSequence(Job, Work):
             prompt_token_ids=tuple(self.prompt),
             token_ids=tuple(self._token_ids),
             finish_reason=self._finish_reason,
-            stop=self._matcher.matched if self._finish_reason else None,
+            stop=self._answer.stop if self._finish_reason else None,
             usage=self._usage(),
             timings=self._timings(),
             slot=self._slot,
+            seed=self._sampler.seed,
+            tokens_cached=self._held(),
+            truncated=self._finish_reason == "length" and len(self._token_ids) >= self._room,
             notes=self.request.notes,
         )
+
+    def _held(self) -> int:
+        """Tokens in the slot: the last sampled one is never fed."""
+        return self._evaluated + max(len(self._token_ids) - 1, 0)
 
     def _usage(self) -> Usage:
         return Usage(
@@ -183,5 +215,10 @@ class GenerationSequence(Job, Work):
         started = now if self._started is None else self._started
         first = now if self._first_token is None else self._first_token
         return Timings(
-            queue_s=started - self.submitted, prefill_s=first - started, decode_s=now - first
+            queue_s=started - self.submitted,
+            prefill_s=first - started,
+            decode_s=now - first,
+            cache_n=self._cached,
+            prompt_n=self._evaluated - self._cached,
+            predicted_n=len(self._token_ids),
         )

@@ -80,11 +80,14 @@ class SamplingParams:
     post_sampling_probs (False): take them after the chain instead of from the raw logits.
     grammar (None): GBNF that the answer must follow; None or "" is off.
     json_schema (None): JSON text of a schema it must follow; not together with `grammar`.
-    max_tokens (None), 1 or more: most tokens to sample; None is as many as the context holds.
+    max_tokens (None), 0 or more: most tokens to sample; 0 evaluates the prompt and samples none,
+        None is as many as the context holds.
     stop (()): strings, none of them empty, that end the answer before they are part of it; 65,536
         characters together.
-    n_indent (0), 0 or more: end at a line indented by less than this; 0 is off.
-    t_max_predict_ms (0), -1 or more: end at the first newline after this time; 0 and -1 are off.
+    n_indent (0), 0 or more: end at a line, other than the first, that is indented by fewer spaces
+        and tabs than this; 0 is off.
+    t_max_predict_ms (0), -1 or more: end with the first newline later than this after the first
+        token; 0 and -1 are off.
     """
 
     temperature: float = 0.8
@@ -254,8 +257,8 @@ _RULES = {
     "grammar": _TEXT,
     "json_schema": _TEXT,
     "max_tokens": _Rule(
-        lambda value: value is None or (_is_int(value) and 1 <= value <= _INT32_MAX),
-        f"None or a whole number from 1 to {_INT32_MAX}",
+        lambda value: value is None or (_is_int(value) and 0 <= value <= _INT32_MAX),
+        f"None or a whole number from 0 to {_INT32_MAX}",
     ),
     "stop": _Rule(
         lambda value: (

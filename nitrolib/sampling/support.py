@@ -30,8 +30,6 @@ _UNSUPPORTED: tuple[tuple[str, str, Callable[[SamplingParams], bool]], ...] = (
     ("post_sampling_probs", "False", lambda p: not p.post_sampling_probs),
     ("grammar", "None", lambda p: not p.grammar),
     ("json_schema", "None", lambda p: p.json_schema is None),
-    ("n_indent", "0", lambda p: p.n_indent == 0),
-    ("t_max_predict_ms", "0 or -1", lambda p: p.t_max_predict_ms <= 0),
 )
 
 

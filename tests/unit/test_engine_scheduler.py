@@ -592,8 +592,8 @@ def test_a_request_whose_end_fails_is_ended_all_the_same(setup, end, monkeypatch
     _, engine, brake = setup()
     generation = ask(engine, "a")
     brake.wait()
-    name = "_completion" if end == "complete" else "_flush"
-    monkeypatch.setattr(type(engine._model.scheduler.slots[0].work), name, lambda self: 1 / 0)
+    sequence = type(engine._model.scheduler.slots[0].work)
+    monkeypatch.setattr(sequence, "_completion", lambda self: 1 / 0)
     if end == "cancel":
         generation.cancel()
     brake.release()
