@@ -179,6 +179,32 @@ def test_the_life_of_a_model(empty: Server, model: Path, tmp_path: Path) -> None
     assert empty.post(CHAT, chat)[0] == 200
 
 
+def test_nitros_own_test_with_a_context_of_fifty_tokens(empty: Server, model: Path) -> None:
+    """There the prompt was cut in silence; here the numbers are told, and nothing crashes."""
+    small = {"llama_model_path": str(model), "ctx_len": 50, "ngl": 32, "embedding": False}
+    assert empty.post("/inferences/llamacpp/loadModel", small)[0] == 200
+    messages = [
+        {"role": "assistant", "content": "Hello there"},
+        {"role": "user", "content": "Write a long and sad story for me"},
+    ]
+    body = {"messages": messages, "stream": True, "max_tokens": 50, "stop": ["hello"]}
+    with empty.send("/inferences/llamacpp/chat_completion", body) as connection:
+        answer = empty.read_to_end(connection)
+    # How many tokens the prompt has is the vocabulary's to say.
+    assert b"[DONE]" in answer or b"context_length_exceeded" in answer
+    code, whole = empty.post(CHAT, {**body, "stream": False, "ignore_eos": True})
+    if code == 200:
+        assert whole["usage"]["total_tokens"] <= 51  # the last one is sampled, and needs no room
+        assert whole["choices"][0]["finish_reason"] in ("stop", "length")
+    messages[1]["content"] *= 5
+    code, answer = empty.post(CHAT, body)
+    assert (code, answer["error"]["code"]) == (400, "context_length_exceeded")
+    assert "50" in answer["message"]
+    code, answer = empty.post("/v1/embeddings", {"input": "Hello"})
+    assert (code, answer["error"]["code"]) == (409, "embedding_disabled")
+    assert empty.get("/inferences/llamacpp/unloadModel")[0] == 200
+
+
 def test_a_load_that_contradicts_itself_is_400(empty: Server, model: Path) -> None:
     body = {"llama_model_path": str(model), "ctx_len": 2, "n_parallel": 3}
     code, answer = empty.post(LOAD, body)
@@ -285,9 +311,10 @@ def test_the_server_ends_when_told_to_with_a_stream_open(tmp_path: Path, how: in
     with serve(model=tiny) as running:
         body = {"messages": HELLO, "stream": True, "ignore_eos": True, "max_tokens": -1}
         with running.send(CHAT, body) as connection:
-            assert connection.recv(10)
+            answer = http.client.HTTPResponse(connection)
+            answer.begin()
             running.process.send_signal(how)
-            rest = running.read_to_end(connection)
+            rest = answer.read() if how == signal.SIGTERM else b""
         assert running.process.wait(60) == 0
         if how == signal.SIGTERM:  # running answers are let finish
             assert b"data: [DONE]" in rest
@@ -299,11 +326,12 @@ def test_a_stream_on_a_model_that_is_unloaded_ends_with_an_error_event(tmp_path:
     with serve(model=tiny, ctx_len=8192) as running:
         body = {"messages": HELLO, "stream": True, "ignore_eos": True, "max_tokens": -1}
         with running.send(CHAT, body) as connection:
-            assert connection.recv(10)
+            answer = http.client.HTTPResponse(connection)
+            answer.begin()
             assert running.get(UNLOAD)[0] == 200
-            answer = running.read_to_end(connection)
-        assert b'"code":"cancelled"' in answer
-        assert b"data: [DONE]" in answer
+            rest = answer.read()
+        assert b'"code":"cancelled"' in rest
+        assert rest.endswith(b"data: [DONE]\n\n")
 
 
 def test_many_clients_at_once_all_get_an_answer(server: Server) -> None:

@@ -76,15 +76,10 @@ class Server:
 
     @staticmethod
     def read_to_end(connection: socket.socket) -> bytes:
-        """What comes on *connection* up to the last event of a stream or the end of the
-        connection."""
-        data = b""
-        while not data.rstrip().endswith(b"data: [DONE]\n\n\r\n0"):
-            piece = connection.recv(65536)
-            if not piece:
-                break
-            data += piece
-        return data
+        """Head and body of the answer on *connection*, its chunk framing removed."""
+        answer = http.client.HTTPResponse(connection)
+        answer.begin()
+        return str(answer.headers).encode() + answer.read()
 
     def wait_until(self, holds: Callable[[dict[str, Any]], bool], timeout: float = 60) -> None:
         """Poll modelstatus until *holds* of its model_data."""
