@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..errors import InvalidRequest
 from .encode import SpecialTokens
 from .message import Message, Prompt, Segment
 from .traced import TEMPLATE, TracedStr, written
+from .variables import Dialect, message_data, template_kwargs, tool_data
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from jinja2 import Template
 
-# A template may build a control token from a role, as in '<|' + role + '|>'. These names are as
-# good as the template's own text; any other role's name comes from outside and stays text.
-ROLES = frozenset(("system", "developer", "user", "assistant", "tool", "function"))
+    from .tools import Tool
 
 # Texts with which the templates of well-known models end a turn.
 TURN_ENDS = (
@@ -111,20 +111,43 @@ class ChatTemplate:
             stops=stops,
         )
 
-    def render(self, messages: Sequence[Message]) -> Prompt:
+    def render(
+        self,
+        messages: Sequence[Message],
+        *,
+        tools: Sequence[Tool] | None = None,
+        add_generation_prompt: bool = True,
+        continue_final_message: bool = False,
+        **chat_template_kwargs: Any,
+    ) -> Prompt:
         """The prompt that asks for the assistant's next message after `messages`.
+
+        tools: what the template shows as callable; whether it does is the template's own affair
+            (`prepare_chat` finds out).
+        add_generation_prompt: False leaves out the beginning of the assistant's message.
+        continue_final_message: the prompt ends inside the last message, which the model goes on
+            with; `add_generation_prompt` must then be False.
+        chat_template_kwargs: more variables for the template (`enable_thinking`, `documents`),
+            plain data. Their texts cannot become control tokens.
 
         `add_bos` is False when the template begins with the BOS text itself. Raises InvalidRequest
         with the template's own words when it refuses the messages (roles that must alternate, no
         system message), and ModelFileError when it leaves the sandbox or its budget.
         """
-        from .sandbox import render_template
+        from .traits import dialect_of
 
-        text = render_template(
-            self._template,
-            self._variables(messages),
-            sum(len(message.role) + len(message.content) for message in messages),
+        extra = template_kwargs(chat_template_kwargs)
+        if continue_final_message:
+            messages = _marked(messages, add_generation_prompt)
+        text = self.rendered(
+            messages,
+            tools=tools,
+            dialect=dialect_of(self),
+            add_generation_prompt=add_generation_prompt,
+            extra=extra,
         )
+        if continue_final_message:
+            text = _cut(text, messages[-1].content)
         segments = _segments(text)
         begins_with_bos = bool(
             self.bos_text
@@ -134,22 +157,76 @@ class ChatTemplate:
         )
         return Prompt(segments, add_bos=not begins_with_bos)
 
-    def _variables(self, messages: Sequence[Message]) -> Mapping[str, Any]:
-        return {
-            "messages": [
-                {"role": _role(message.role), "content": message.content} for message in messages
-            ],
-            "add_generation_prompt": True,
+    def rendered(
+        self,
+        messages: Sequence[Message],
+        *,
+        dialect: Dialect,
+        tools: Sequence[Tool] | None = None,
+        add_generation_prompt: bool = True,
+        extra: Mapping[str, Any] | None = None,
+    ) -> TracedStr:
+        """The text with its marks, before it is cut into segments; errors as in `render`."""
+        from .sandbox import render_template
+
+        variables = {
+            "messages": message_data(messages, dialect),
+            "tools": tool_data(tools),
+            "documents": None,  # transformers passes it, and templates ask whether it is None
+            "add_generation_prompt": add_generation_prompt,
             "bos_token": written(self.bos_text),
             "eos_token": written(self.eos_text),
-            # transformers passes both, and templates ask whether they are None
-            "tools": None,
-            "documents": None,
+            **(extra or {}),
         }
+        return render_template(self._template, variables, _size(variables))
 
 
-def _role(role: str) -> str:
-    return written(role) if role in ROLES else role
+# What transformers puts behind the last message to find its end again. The space tells whether the
+# template trimmed the message.
+_END_TAG = "CONTINUE_FINAL_MESSAGE_TAG "
+
+
+def _marked(messages: Sequence[Message], add_generation_prompt: bool) -> list[Message]:
+    if add_generation_prompt:
+        raise InvalidRequest(
+            "continue_final_message and add_generation_prompt rule each other out",
+            field="continue_final_message",
+            value=True,
+            allowed="one of the two",
+        )
+    if not messages:
+        raise InvalidRequest(
+            "there is no final message to continue: messages is empty",
+            field="messages",
+            value=[],
+            allowed="at least one message",
+        )
+    *before, last = messages
+    return [*before, replace(last, content=last.content + _END_TAG)]
+
+
+def _cut(text: TracedStr, content: str) -> TracedStr:
+    """The text up to the end of the marked message."""
+    tag = _END_TAG.strip()
+    at = text.rfind(tag)
+    if at < 0 or content.removesuffix(_END_TAG).strip() not in text:
+        raise InvalidRequest(
+            "the final message cannot be continued: the chat template changes or drops it",
+            field="continue_final_message",
+            value=True,
+            allowed="a final message that the template shows as it is",
+        )
+    kept = text[:at]
+    return kept if text.startswith(_END_TAG, at) else kept.rstrip()
+
+
+def _size(value: Any) -> int:
+    """Characters of text in plain data, for the budget."""
+    if isinstance(value, str):
+        return len(value)
+    if isinstance(value, Mapping):
+        return sum(map(_size, value)) + sum(map(_size, value.values()))
+    return sum(map(_size, value)) if isinstance(value, list) else 0
 
 
 def _segments(text: TracedStr) -> tuple[Segment, ...]:

@@ -6,12 +6,31 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A call that the assistant made. `arguments` is the text of a JSON object, as the model wrote
+    it; `id` is what the message with the result refers to."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
-    """One turn of a conversation. `role` is usually "system", "user" or "assistant"; `content` is
-    plain text and can never become a control token, whatever it spells."""
+    """One turn of a conversation. `role` is usually "system", "user", "assistant" or "tool";
+    `content` is plain text and can never become a control token, whatever it spells. The same
+    holds for everything else in it.
+
+    name: who speaks, or which tool answers; a template may show it or not.
+    tool_calls: what an assistant's message calls; `content` may then be "".
+    tool_call_id: which call a message of role "tool" answers.
+    """
 
     role: str
     content: str
+    name: str | None = None
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
