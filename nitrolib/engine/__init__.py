@@ -21,6 +21,8 @@ from .request import (
     SlotStatus,
     StopType,
     Timings,
+    TokenProb,
+    TokenProbs,
     Usage,
 )
 
@@ -43,5 +45,7 @@ __all__ = [
     "SlotStatus",
     "StopType",
     "Timings",
+    "TokenProb",
+    "TokenProbs",
     "Usage",
 ]

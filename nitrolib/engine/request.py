@@ -7,7 +7,7 @@ array or a reference to an engine.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 from ..errors import InvalidRequest
 from ..prompt.message import Prompt
@@ -125,6 +125,37 @@ class Timings:
     predicted_n: int = 0
 
 
+class TokenProb(NamedTuple):
+    """One token that could have come: its id, its bytes (perhaps half a character; b"" for a
+    control token), and either the natural logarithm of its probability or the probability."""
+
+    id: int
+    piece: bytes
+    logprob: float | None
+    prob: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenProbs:
+    """One step of the answer with `n_probs`: the token chosen and the most likely ones.
+
+    text: what the step sent: "" while a stop string may have begun, and with the text held back
+        before once it has not. The texts of all entries, joined, are the answer. A step that ends
+        inside a character has no entry: the one that completes it carries the whole character.
+    logprob: of the chosen token, from the softmax of the raw logits over the whole vocabulary;
+        -3.4028234663852886e38 stands for the logarithm of 0. None with `post_sampling_probs`.
+    prob: the probability it was drawn with, with `post_sampling_probs`; else None.
+    top: min(n_probs, n_vocab) tokens, best first; with `post_sampling_probs` at most as many, those
+        that could have been drawn.
+    """
+
+    id: int
+    text: str
+    logprob: float | None = None
+    prob: float | None = None
+    top: tuple[TokenProb, ...] = ()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
     """How far the evaluation of a prompt has come, in tokens: of `total` ones `cached` were in the
@@ -140,7 +171,7 @@ class Progress:
 class Chunk:
     """A piece of the answer. `usage` is there in the last chunk alone, the one whose
     `finish_reason` is set, and so is `timings` unless the request has `timings_per_token`. Token
-    ids arrive with the text they completed, so `token_ids` may hold several.
+    ids arrive with the text they completed, so `token_ids` may hold several, and `probs` too.
 
     `text` may be empty only in the last chunk, and in chunks that have `progress` instead, which
     come only when the request has `return_progress`: one before any evaluation, then one after each
@@ -157,6 +188,7 @@ class Chunk:
     usage: Usage | None = None
     timings: Timings | None = None
     progress: Progress | None = None
+    probs: tuple[TokenProbs, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,6 +204,7 @@ class Completion:
     tokens_cached: tokens in the slot's KV cache at the end: the prompt and all sampled tokens but
         the last, which was not evaluated.
     truncated: whether a full context cut the answer.
+    probs: with `n_probs` the entries of all chunks.
     """
 
     text: str
@@ -185,6 +218,7 @@ class Completion:
     seed: int | None = None
     tokens_cached: int = 0
     truncated: bool = False
+    probs: tuple[TokenProbs, ...] = ()
     notes: tuple[str, ...] = ()
 
     @property

@@ -8,7 +8,17 @@ from ..sampling import Sampler
 from .answer import AnswerText
 from .handle import Outbox
 from .job import Job, MakeError, Work, clock
-from .request import Chunk, Completion, FinishReason, GenerationRequest, Progress, Timings, Usage
+from .probs import ProbsRecorder, check_amount
+from .request import (
+    Chunk,
+    Completion,
+    FinishReason,
+    GenerationRequest,
+    Progress,
+    Timings,
+    TokenProbs,
+    Usage,
+)
 
 if TYPE_CHECKING:
     from ..backends.base import Runtime
@@ -61,6 +71,10 @@ class GenerationSequence(Job, Work):
         asked = params.max_tokens
         self._limit = self._room if asked is None else min(asked, self._room)
         self._time_limit_s = max(params.t_max_predict_ms, 0) / 1000
+        self._probs: ProbsRecorder | None = None
+        if params.n_probs > 0:
+            check_amount(params.n_probs, vocabulary.n_vocab, self._limit)
+            self._probs = ProbsRecorder(vocabulary.pieces, vocabulary.n_vocab, params.n_probs)
         self._token_ids: list[int] = []
         self._told = 0  # how many of the token ids have left in chunks
         self._texts: list[str] = []
@@ -100,12 +114,15 @@ class GenerationSequence(Job, Work):
         """Sample one token, let its text out. True at the end of the answer."""
         if self._first_token is None and self._begin():
             return True
-        token = self._sampler.sample(runtime.logits(slot))
+        logits = runtime.logits(slot)
+        token = self._sampler.sample(logits)
         if self._first_token is None:
             self._first_token = clock()
         self._sampler.accept((token,))
         self.next_token = token
         self._token_ids.append(token)
+        if self._probs is not None:
+            self._probs.sampled(logits, token)
         if token in self._eog:
             return self._ended("stop", self._answer.flush())
         text = self._answer.feed(token)
@@ -113,6 +130,8 @@ class GenerationSequence(Job, Work):
             return self._ended(self._answer.ended, text)
         if len(self._token_ids) >= self._limit or (self._time_limit_s and self._too_late(text)):
             return self._ended("length", text + self._answer.flush())
+        if self._probs is not None:
+            self._probs.sent(text, inside_character=self._answer.inside_character)
         if text:
             self._put(text)
         return False
@@ -124,6 +143,7 @@ class GenerationSequence(Job, Work):
             Chunk(
                 text=self._tail,
                 token_ids=self._untold(),
+                probs=self._untold_probs(),
                 finish_reason=whole.finish_reason,
                 stop=whole.stop,
                 usage=whole.usage,
@@ -138,7 +158,12 @@ class GenerationSequence(Job, Work):
         if self._started is None:
             self.outbox.finish(make(None))
             return
-        text = self._answer.flush()
+        if self.finished:  # its slot could not be given back
+            text = self._tail
+        else:
+            text = self._answer.flush()
+            if self._probs is not None:
+                self._probs.end(text, stopped=False)
         if text or self._told < len(self._token_ids):
             self._put(text)
         self.outbox.finish(make(self._completion()))
@@ -157,6 +182,8 @@ class GenerationSequence(Job, Work):
     def _ended(self, reason: FinishReason, text: str) -> bool:
         # The text decides also when only the flushed rest of it met its end.
         self._finish_reason, self._tail = self._answer.ended or reason, text
+        if self._probs is not None:
+            self._probs.end(text, stopped=self._answer.stop is not None)
         return True
 
     def _tell_progress(self) -> None:
@@ -176,12 +203,17 @@ class GenerationSequence(Job, Work):
     def _put(self, text: str) -> None:
         self._texts.append(text)
         timings = self._timings() if self.request.timings_per_token else None
-        self.outbox.put(Chunk(text=text, token_ids=self._untold(), timings=timings))
+        self.outbox.put(
+            Chunk(text=text, token_ids=self._untold(), timings=timings, probs=self._untold_probs())
+        )
 
     def _untold(self) -> tuple[int, ...]:
         ids = tuple(self._token_ids[self._told :])
         self._told = len(self._token_ids)
         return ids
+
+    def _untold_probs(self) -> tuple[TokenProbs, ...]:
+        return () if self._probs is None else self._probs.untold()
 
     def _completion(self) -> Completion:
         return Completion(
@@ -196,6 +228,7 @@ class GenerationSequence(Job, Work):
             seed=self._sampler.seed,
             tokens_cached=self._held(),
             truncated=self._finish_reason == "length" and len(self._token_ids) >= self._room,
+            probs=() if self._probs is None else self._probs.entries,
             notes=self.request.notes,
         )
 

@@ -149,6 +149,7 @@ HONOURED = {
     "ignore_eos": True,
     "max_tokens": 5,
     "stop": ("END",),
+    "n_probs": 1,
     "n_indent": 1,
     "t_max_predict_ms": 1,
 }
@@ -162,7 +163,6 @@ REFUSED: dict[str, tuple[Any, list[Any]]] = {
     "mirostat": (2, [0]),
     "min_keep": (1, [0]),
     "samplers": (("top_k",), [None]),
-    "n_probs": (1, [0]),
     "post_sampling_probs": (True, [False]),
     "grammar": ('root ::= "a"', [None, ""]),
     "json_schema": ("{}", [None]),
