@@ -5,8 +5,6 @@ A backend is a small entry of `_BACKENDS`; its module is imported when it is use
 
 from __future__ import annotations
 
-import importlib
-import importlib.metadata
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -152,6 +150,8 @@ def _verify_ctransformers(file: GGUFFile) -> object:
 
 
 def _describe_ctransformers() -> BackendInfo:
+    import importlib.metadata  # costs as much as all of this package, and only this needs it
+
     from . import library
 
     try:

@@ -10,7 +10,6 @@ the smallest and the largest. All sides use the same number of native threads.
 from __future__ import annotations
 
 import argparse
-import http.client
 import json
 import os
 import platform
@@ -21,6 +20,7 @@ import tempfile
 import time
 from dataclasses import dataclass
 from functools import partial
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -211,7 +211,7 @@ def http_decode_rate(port: int, tokens: int) -> float:
         "ignore_eos": True,
         "stream_options": {"include_usage": True},
     }
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=600)
+    connection = HTTPConnection("127.0.0.1", port, timeout=600)
     connection.request(
         "POST", "/v1/chat/completions", json.dumps(body), {"Content-Type": "application/json"}
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import subprocess
 import sys
 
@@ -9,7 +10,6 @@ import pytest
 from support.gguf_draft import string
 from support.gguf_maker import llama_draft, make_llama
 
-from nitrolib import backends
 from nitrolib.backends import LoadOptions, available, choose, load
 from nitrolib.errors import BackendUnavailable, InvalidRequest, ModelFileError
 
@@ -86,20 +86,15 @@ def test_available_says_what_to_install(monkeypatch):
     from nitrolib.backends import library
 
     monkeypatch.setattr(library, "package_folder", lambda: None)
-    monkeypatch.setattr(
-        backends.importlib.metadata, "version", _raiser(backends.importlib.metadata)
-    )
+    monkeypatch.setattr(importlib.metadata, "version", _not_found)
     (info,) = available()
     assert not info.usable
     assert info.version is None
     assert info.hint.startswith("pip install")
 
 
-def _raiser(metadata):
-    def version(name: str) -> str:
-        raise metadata.PackageNotFoundError(name)
-
-    return version
+def _not_found(name):
+    raise importlib.metadata.PackageNotFoundError(name)
 
 
 def test_importing_the_backends_loads_no_native_library():
