@@ -23,7 +23,7 @@ class Chatty(FakeRuntime):
 
     def logits(self, seq):
         logits = super().logits(seq)
-        logits[list("abc \n".encode() + "é€".encode())] += 9
+        logits[list(b"abc \n" + "é€".encode())] += 9
         logits[257] += 24
         return logits
 
