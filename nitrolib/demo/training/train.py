@@ -30,7 +30,7 @@ SAVE_EVERY = 200
 
 
 def optimizers(model: Llama) -> list[torch.optim.Optimizer]:
-    """Muon for the matrices of the blocks, which learn about twice as fast with it; AdamW else."""
+    """Muon for the matrices of the blocks, AdamW for the rest."""
     matrices = [p for n, p in model.named_parameters() if p.dim() == 2 and n.startswith("blk.")]
     chosen = {id(p) for p in matrices}
     others = [p for p in model.parameters() if id(p) not in chosen]
