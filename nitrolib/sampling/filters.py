@@ -1,12 +1,14 @@
 """Samplers that drop candidates: top_k, top_p, min_p.
 
 Each takes candidates and returns candidates, logits unchanged, and always keeps the most likely
-one. Probabilities are softmax over the candidates handed in.
+one. Probabilities are softmax over the candidates handed in. `..._few` do the same on a few.
 """
 
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,6 +17,7 @@ from .partial_sort import crossing, largest, mass, positions_reaching
 
 if TYPE_CHECKING:
     from .candidates import Candidates, Indices, Logits
+    from .few import Few
 
 
 def top_k(candidates: Candidates, k: int) -> Candidates:
@@ -56,6 +59,32 @@ def min_p(candidates: Candidates, p: float, min_keep: int = 0) -> Candidates:
     return _at_least(candidates, kept, min_keep, ranked=candidates.ranked)
 
 
+def top_k_few(few: Few, k: int) -> None:
+    if k > 0:
+        few.rank()
+        few.cut(k)
+
+
+def top_p_few(few: Few, p: float, min_keep: int = 0) -> None:
+    if p >= 1:
+        return
+    few.rank()
+    sums = list(accumulate(few.weights()))
+    few.cut(max(bisect_left(sums, p * sums[-1]) + 1, min_keep))
+
+
+def min_p_few(few: Few, p: float, min_keep: int = 0) -> None:
+    if p <= 0:
+        return
+    cut = few.top() + min(0.0, math.log(p))
+    kept = [position for position, logit in enumerate(few.logits) if logit >= cut]
+    if len(kept) >= min_keep:
+        few.take(kept)
+    else:
+        few.rank()
+        few.cut(min_keep)
+
+
 def _at_least(candidates: Candidates, kept: Indices, min_keep: int, *, ranked: bool) -> Candidates:
     if kept.size >= min_keep:
         return candidates.keep(kept, ranked=ranked)
@@ -65,16 +94,21 @@ def _at_least(candidates: Candidates, kept: Indices, min_keep: int, *, ranked: b
 
 
 def _cut(logits: Logits, top: float, p: float) -> float | np.float32:
-    """The logit of a candidate *p* times as likely as *top*, at most *top* itself, as the smallest
-    number of the logits' own type that is not below it.
+    """The logit of a candidate *p* times as likely as *top*, at most *top* itself, for comparing
+    *logits* with."""
+    return rounded_up(top + min(0.0, math.log(p)), logits)
+
+
+def rounded_up(cut: float, logits: Logits) -> float | np.float32:
+    """The smallest number of the *logits*' own type that is not below *cut*.
 
     Comparing a float32 array with a double would either convert the array or, worse, round the
     double to the nearest float32, which may lie on its other side.
     """
-    cut = top + min(0.0, math.log(p))
     if logits.dtype == np.float64:
         return cut
-    rounded = np.float32(cut)
+    with np.errstate(over="ignore"):
+        rounded = np.float32(cut)
     if float(rounded) < cut:
         rounded = np.float32(np.nextafter(rounded, np.float32(np.inf)))
     return rounded

@@ -134,6 +134,11 @@ class SamplingParams:
         if self.grammar and self.json_schema is not None:
             raise _refusal("grammar", self.grammar, "one of grammar and json_schema, not both")
 
+    @property
+    def order(self) -> tuple[str, ...]:
+        """The chain's samplers in the order they run, those that are off included."""
+        return DEFAULT_SAMPLERS if self.samplers is None else self.samplers
+
 
 def clean_stops(stops: Iterable[str]) -> tuple[str, ...]:
     """The stop strings without empty ones and repetitions, in order of first appearance: for a

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from .candidates import Indices, Logits
 
 _SMALL = 256  # values that are simply sorted
@@ -116,6 +118,24 @@ def crossing(
                 values = lower
         pivot = _middle(values)
     return _crossing_sorted(np.sort(values)[::-1], top, target, temperature, above)
+
+
+def prefix_above(
+    keys: NDArray[np.float64], weights: NDArray[np.float64], target: float, least: int
+) -> Indices:
+    """Positions of the fewest *keys* (n,), ascending, equal ones in array order, whose *weights*
+    (n,) exceed *target* together, and of at least *least*; of all of them if they fall short."""
+    found = np.arange(keys.size)
+    count = max(_SMALL, least)
+    while count < keys.size:
+        near = (keys <= np.partition(keys, count - 1)[count - 1]).nonzero()[0]
+        if float(weights[near].sum()) > target:
+            found = near
+            break
+        count *= 8
+    order: Indices = found[keys[found].argsort(kind="stable")]
+    sums = weights[order].cumsum()
+    return order[: max(int(sums.searchsorted(target, side="right")) + 1, least)]
 
 
 def walk(values: Logits, top: float, target: float, temperature: float = 1.0) -> int:

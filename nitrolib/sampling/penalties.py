@@ -3,21 +3,58 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from .candidates import Candidates, Indices, Logits
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from numpy.typing import NDArray
 
-    from .candidates import Indices, Logits
+    from .few import Few
     from .params import SamplingParams
+
+
+class Penalty(NamedTuple):
+    """A sampler that changes the logits of a few known tokens.
+
+    concerned: distinct ids (n,) in no particular order and a number for each (n,). effect: the new
+        logits of some of them, from their logits and numbers.
+    """
+
+    concerned: Callable[[], tuple[Indices, NDArray[np.float64]]]
+    effect: Callable[[Logits, NDArray[np.float64]], NDArray[np.float64]]
+
+    def wide(self, candidates: Candidates) -> Candidates:
+        """Applied to candidates other than the row as the model made it; unranked."""
+        ids, numbers = self.concerned()
+        if not ids.size:
+            return candidates
+        candidates = candidates.in_order()
+        logits = candidates.logits.astype(np.float64)
+        at = ids
+        if candidates.ids is not None:
+            order = ids.argsort()
+            place = order[np.minimum(ids[order].searchsorted(candidates.ids), ids.size - 1)]
+            at = (ids[place] == candidates.ids).nonzero()[0]
+            numbers = numbers[place[at]]
+        logits[at] = self.effect(logits[at], numbers)
+        return Candidates(candidates.ids, logits)
+
+    def few(self, few: Few) -> None:
+        """The same on few candidates."""
+        left = self.wide(Candidates(np.array(few.ids, np.intp), np.array(few.logits, np.float64)))
+        few.logits, few.ranked = left.logits.tolist(), False
 
 
 def window_size(params: SamplingParams, context_length: int) -> int:
     """Tokens the penalties look back on; 0 if they change nothing."""
+    if params.mirostat or "penalties" not in params.order:
+        return 0
     if (params.repeat_penalty, params.frequency_penalty, params.presence_penalty) == (1, 0, 0):
         return 0
     return context_length if params.repeat_last_n == -1 else params.repeat_last_n
@@ -31,6 +68,10 @@ class Window:
         self._place: dict[int, int] = {}  # id -> its place in the two arrays
         self._ids = np.empty(0, np.intp)
         self._counts = np.empty(0, np.float64)
+
+    def penalty(self, params: SamplingParams) -> Penalty:
+        """Repeat, frequency and presence penalty on what is in the window."""
+        return Penalty(lambda: (self.ids, self.counts), partial(penalized, params=params))
 
     @property
     def ids(self) -> Indices:

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import os
 import random
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _MASK = 0xFFFF_FFFF
 _STATE_WORDS = 624
@@ -20,6 +24,17 @@ def resolve_seed(seed: int) -> int:
     return seed
 
 
+def _generator(seed: int) -> Callable[[int], int]:
+    """The generator's outputs, *n* bits a call: `random.Random.getrandbits`."""
+    words = [seed & _MASK]
+    for index in range(1, _STATE_WORDS):
+        last = words[-1]
+        words.append((1_812_433_253 * (last ^ (last >> 30)) + index) & _MASK)
+    generator = random.Random()  # noqa: S311 - reproducible, not secret
+    generator.setstate((3, (*words, _STATE_WORDS), None))
+    return generator.getrandbits
+
+
 class Uniform:
     """A stream of doubles in [0, 1), fixed by its seed (0 to 2**32 - 1).
 
@@ -29,14 +44,19 @@ class Uniform:
     """
 
     def __init__(self, seed: int) -> None:
-        words = [seed & _MASK]
-        for index in range(1, _STATE_WORDS):
-            last = words[-1]
-            words.append((1_812_433_253 * (last ^ (last >> 30)) + index) & _MASK)
-        generator = random.Random()  # noqa: S311 - reproducible, not secret
-        generator.setstate((3, (*words, _STATE_WORDS), None))
-        self._bits = generator.getrandbits
+        self._bits = _generator(seed)
 
     def __call__(self) -> float:
         # Python's getrandbits(64) is a + b * 2**32. Rounding to a double may reach 1.
         return min(self._bits(64) * 2.0**-64, _BELOW_ONE)
+
+
+class Uniform32:
+    """A stream of numbers in [0, 1), one output of the same generator each, over 2**32: what
+    llama.cpp draws single-precision numbers with."""
+
+    def __init__(self, seed: int) -> None:
+        self._bits = _generator(seed)
+
+    def __call__(self) -> float:
+        return self._bits(32) * 2.0**-32

@@ -7,23 +7,29 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..errors import BackendError
-from . import bias
+from ..errors import BackendError, Unsupported
+from . import bias, chain
 from .candidates import Candidates
-from .chain import filter_steps
+from .dry import Dry, dry_window_size
 from .edits import Edits
+from .few import Few
+from .mirostat import Mirostat
 from .partial_sort import descending, largest, shortlist
-from .penalties import Window, penalized, window_size
+from .penalties import Window, window_size
 from .rng import Uniform, resolve_seed
 from .select import choose_few, dist
 from .support import check_supported, check_vocabulary
+from .survivors import Survivors, of_candidates, of_few, of_one
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from numpy.typing import NDArray
 
+    from .breakers import Breakers
+    from .legality import Constraint
     from .params import SamplingParams
+    from .penalties import Penalty
 
 _FEW = 100  # up to this top_k plain floats are faster than arrays
 
@@ -32,9 +38,12 @@ class Sampler:
     """Chooses the tokens of one generation.
 
     *n_vocab* is the length of a row of logits and *context_length* that of the slot, in tokens,
-    which a `repeat_last_n` of -1 stands for. *banned* ids are never chosen, whatever their bias:
-    the engine passes all end-of-generation ids of the model where `ignore_eos` is set, and none
-    elsewhere.
+    which a `repeat_last_n` or `dry_penalty_last_n` of -1 stands for. *banned* ids are never chosen,
+    whatever their bias: the engine passes all end-of-generation ids of the model where `ignore_eos`
+    is set, and none elsewhere. *constraint* is the state of a grammar that the answer must follow.
+    *breakers* are the compiled `dry_sequence_breakers` and must be given where `needs_breakers`.
+    *keep_survivors* is how many of the most likely candidates to keep in `last`; None keeps none
+    and costs nothing.
 
     Raises Unsupported for a parameter that this version does not honour, and InvalidRequest for a
     `logit_bias` of a token that the model does not have. The same seed and the same logits give the
@@ -47,92 +56,197 @@ class Sampler:
         n_vocab: int,
         context_length: int,
         banned: Iterable[int] = (),
+        *,
+        constraint: Constraint | None = None,
+        breakers: Breakers | None = None,
+        keep_survivors: int | None = None,
     ) -> None:
         check_supported(params)
         check_vocabulary(params, n_vocab)
         self._params = params
         self._shape = (n_vocab,)
+        self._constraint = constraint
+        self._legal: NDArray[np.float32] | None = None  # a row that only holds legal tokens
+        self._is_masked = False
         self._bias = bias.gather(params.logit_bias, banned)
-        size = window_size(params, context_length)
-        self._window = Window(size) if size else None
-        self._steps = filter_steps(params)
         self._seed = resolve_seed(params.seed)
         self._uniform = Uniform(self._seed)
-        if params.temperature == 0:
+        self._kept = keep_survivors
+        self._last: Survivors | None = None
+        self._windows: list[Window | Dry] = []
+        self._penalties: list[Penalty] = []  # those that come first, on the row
+        self._plan_chain(context_length, breakers)
+
+    def _plan_chain(self, context_length: int, breakers: Breakers | None) -> None:
+        params, (n_vocab,) = self._params, self._shape
+        self._mirostat = Mirostat(params, n_vocab, self._uniform) if params.mirostat else None
+        if self._mirostat is not None:
+            self._choose = self._draw_mirostat
+            return
+        penalties = self._make_penalties(context_length, breakers)
+        plan = chain.plan(params, penalties)
+        self._penalties = [penalties[name] for name in plan.head]
+        self._steps = chain.steps(plan.tail, params, self._seed, penalties)
+        self._heat = plan.heat
+        few = plan.is_usual and params.top_k <= _FEW and params.top_k < n_vocab
+        if plan.is_greedy:
             self._choose = self._greedy
-        elif 0 < params.top_k <= _FEW and params.top_k < n_vocab:
+        elif few and params.min_keep <= 1 and self._kept is None:
+            self._top_p = params.top_p if "top_p" in plan.tail else 1.0
+            self._min_p = params.min_p if "min_p" in plan.tail else 0.0
             self._choose = self._draw_from_few
         else:
             self._choose = self._draw
+
+    def _make_penalties(self, context_length: int, breakers: Breakers | None) -> dict[str, Penalty]:
+        made: dict[str, Penalty] = {}
+        if size := window_size(self._params, context_length):
+            window = Window(size)
+            self._windows.append(window)
+            made["penalties"] = window.penalty(self._params)
+        if size := dry_window_size(self._params, context_length):
+            if breakers is None:
+                raise Unsupported(
+                    "dry_multiplier needs a vocabulary to find sequence breakers in, and this "
+                    "model gives none",
+                    field="dry_multiplier",
+                    value=self._params.dry_multiplier,
+                    allowed="0",
+                )
+            dry = Dry(self._params, size, breakers)
+            self._windows.append(dry)
+            made["dry"] = dry.penalty
+        return made
 
     @property
     def seed(self) -> int:
         """The seed in use, 0 to 2**32 - 2: with it as `seed` a request can be repeated."""
         return self._seed
 
+    @property
+    def last(self) -> Survivors | None:
+        """The candidates that the last token was drawn from; None without `keep_survivors`."""
+        return self._last
+
+    def accept_prompt(self, ids: Iterable[int]) -> None:
+        """Note the tokens of the prompt, in order: they enter the windows of the penalties, and a
+        constraint knows nothing of them."""
+        ids = list(ids)
+        for window in self._windows:
+            window.extend(ids)
+
     def accept(self, ids: Iterable[int]) -> None:
-        """Note tokens of the prompt or of the answer, in order: they enter the penalty window.
-        `sample` does not do so by itself."""
-        if self._window is not None:
-            self._window.extend(ids)
+        """Note tokens of the answer, in order: they go on with the constraint, then enter the
+        windows of the penalties. `sample` does not do so by itself."""
+        ids = list(ids)
+        if self._constraint is not None:
+            for token_id in ids:
+                self._constraint.accept(token_id)
+        for window in self._windows:
+            window.extend(ids)
 
     def sample(self, logits: NDArray[np.float32]) -> int:
         """The id of the next token, from *logits* (n_vocab,) float32.
 
+        With a constraint the token is drawn as without one, and only if it is not allowed drawn
+        again, with new random numbers, from the tokens that are: most often a whole mask of the
+        vocabulary is never made. The distribution is thus not that of masking first, except at
+        temperature 0.
+
         The row is written to on the way and is as before on return. Raises BackendError if it
-        holds NaN or +inf, or if no token is left (every logit -inf).
+        holds NaN or +inf, if no token is left (every logit -inf), or if the constraint allows none
+        that is left.
         """
         if logits.shape != self._shape or logits.dtype != np.float32:
             raise BackendError(
                 f"expected logits of shape {self._shape} and type float32, got {logits.shape} "
                 f"and {logits.dtype}"
             )
-        if not self._bias.ids.size and self._window is None:
-            return self._choose(logits)
-        with Edits(logits) as edits:
+        token = self._sample(logits)
+        if self._constraint is None or self._constraint.allows(token):
+            return token
+        self._is_masked = True
+        try:
+            return self._sample(self._only_legal(logits, self._constraint.mask()))
+        finally:
+            self._is_masked = False
+
+    def _only_legal(
+        self, logits: NDArray[np.float32], allowed: NDArray[np.bool_]
+    ) -> NDArray[np.float32]:
+        """A copy of the row with -inf for every token that is not allowed, in memory that is kept
+        for the next time."""
+        if self._legal is None:
+            self._legal = np.empty_like(logits)
+        self._legal.fill(-math.inf)
+        np.copyto(self._legal, logits, where=allowed)
+        return self._legal
+
+    def _sample(self, row: NDArray[np.float32]) -> int:
+        if not self._bias.ids.size and not self._penalties:
+            return self._choose(row)
+        with Edits(row) as edits:
             if self._bias.ids.size:
                 ids, amounts = self._bias
-                edits.set(ids, logits[ids] + amounts)
-            if self._window is not None:
-                ids = self._window.ids
-                edits.set(ids, penalized(logits[ids], self._window.counts, self._params))
-            return self._choose(logits)
+                edits.set(ids, row[ids] + amounts)
+            for concerned, effect in self._penalties:
+                ids, numbers = concerned()
+                edits.set(ids, effect(row[ids], numbers))
+            return self._choose(row)
 
     def _greedy(self, row: NDArray[np.float32]) -> int:
         best = int(row.argmax())  # of a NaN, its position
-        _check_top(row.item(best))
+        self._check_top(row.item(best))
+        if self._kept is not None:
+            self._last = of_one(best)
         return best
 
     def _draw_from_few(self, row: NDArray[np.float32]) -> int:
         params = self._params
         found = shortlist(row, params.top_k)
         if found.size > 4 * params.top_k:  # many equal logits
-            _check_top(float(row[found].max()))
+            self._check_top(float(row[found].max()))
             found = found[largest(row[found], params.top_k)]
         few = row[found]
         order = descending(few)[: params.top_k]
         logits: list[float] = few[order].tolist()
-        _check_top(logits[0])
+        self._check_top(logits[0])
         position = choose_few(
             logits,
-            top_p=params.top_p,
-            min_p=params.min_p,
-            temperature=params.temperature,
+            top_p=self._top_p,
+            min_p=self._min_p,
+            temperature=self._heat.t,
             u=self._uniform(),
         )
         return int(found[order[position]])
 
     def _draw(self, row: NDArray[np.float32]) -> int:
-        _check_top(float(row.max()))
-        candidates = Candidates(None, row)
-        for step in self._steps:
-            candidates = step(candidates)
-        return dist(candidates, self._uniform(), self._params.temperature)
+        self._check_top(float(row.max()))
+        left = chain.run(self._steps, Candidates(None, row))
+        if isinstance(left, Few):
+            heat = self._heat.of_few(left)
+            token = left.ids[left.draw(self._uniform(), heat)]
+            if self._kept is not None:
+                self._last = of_few(left, heat, token, self._kept)
+            return token
+        left, heat = self._heat.of(left)
+        token = dist(left, self._uniform(), heat)
+        if self._kept is not None:
+            self._last = of_candidates(left, heat, token, self._kept)
+        return token
 
+    def _draw_mirostat(self, row: NDArray[np.float32]) -> int:
+        assert self._mirostat is not None
+        self._check_top(float(row.max()))
+        token, left = self._mirostat.choose(Candidates(None, row))
+        if self._kept is not None:
+            self._last = of_candidates(left, 1.0, token, self._kept)
+        return token
 
-def _check_top(top: float) -> None:
-    if math.isfinite(top):
-        return
-    if top == -math.inf:
-        raise BackendError("no token is left to choose: every logit is -inf")
-    raise BackendError(f"the model's logits hold {'NaN' if math.isnan(top) else '+inf'}")
+    def _check_top(self, top: float) -> None:
+        if math.isfinite(top):
+            return
+        if top > -math.inf or math.isnan(top):
+            raise BackendError(f"the model's logits hold {'NaN' if math.isnan(top) else '+inf'}")
+        why = " of the tokens that the constraint allows" if self._is_masked else ""
+        raise BackendError(f"no token is left to choose: every logit{why} is -inf")

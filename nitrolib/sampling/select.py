@@ -8,28 +8,37 @@ from itertools import accumulate
 from math import exp
 from typing import TYPE_CHECKING
 
+from .few import TINY
 from .partial_sort import crossing, mass, walk
 
 if TYPE_CHECKING:
     from .candidates import Candidates
-
-_TINY = 5e-324  # a target of 0 would choose a banned token that comes first
 
 
 def dist(candidates: Candidates, u: float, temperature: float = 1.0) -> int:
     """The id of the first candidate at which the probabilities, added up in order, reach *u*, a
     number from 0 to 1. The largest logit must be finite.
 
-    *temperature* (above 0) divides the logits on the way, which saves a copy of them where the
-    temperature sampler comes last.
+    *temperature* divides the logits on the way, which saves a copy of them where the temperature
+    sampler comes last; at 0 the first of the largest is chosen.
     """
     logits = candidates.logits
+    if temperature <= 0:
+        return candidates.id_at(int(logits.argmax()))
     top = float(logits.max())
-    target = max(u * mass(logits, top, temperature), _TINY)
+    target = max(u * mass(logits, top, temperature), TINY)
     if not candidates.ranked:
         return candidates.id_at(walk(logits, top, target, temperature))
     value, nth = crossing(logits, top, target, temperature)
     return candidates.id_at(int((logits == value).nonzero()[0][nth - 1]))
+
+
+def probability(candidates: Candidates, token: int) -> float:
+    """The probability of one of the candidates, above 0."""
+    logits = candidates.logits
+    at = token if candidates.ids is None else int((candidates.ids == token).nonzero()[0][0])
+    top = float(logits.max())
+    return exp(float(logits[at]) - top) / mass(logits, top)
 
 
 def choose_few(
@@ -50,4 +59,4 @@ def choose_few(
         while logits[-1] < cut:
             logits.pop()
     sums = list(accumulate([exp((logit - top) / temperature) for logit in logits]))
-    return bisect_left(sums, max(u * sums[-1], _TINY))
+    return bisect_left(sums, max(u * sums[-1], TINY))

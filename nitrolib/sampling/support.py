@@ -5,27 +5,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..errors import InvalidRequest, Unsupported
+from .params import DEFAULT_SAMPLERS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .params import SamplingParams
 
-# Field, the value at which it changes nothing, and when it is there. Fields that only tune a
-# feature (dry_base, mirostat_tau, ...) say nothing while the feature itself is off.
+# Field, the values that are honoured, and when it has one.
 _UNSUPPORTED: tuple[tuple[str, str, Callable[[SamplingParams], bool]], ...] = (
-    ("dynatemp_range", "0", lambda p: p.dynatemp_range == 0),
-    ("typical_p", "1", lambda p: p.typical_p == 1),
-    ("top_n_sigma", "0 or less", lambda p: p.top_n_sigma <= 0),
     (
-        "xtc_probability",
-        "0, or xtc_threshold above 0.5",
-        lambda p: p.xtc_probability == 0 or p.xtc_threshold > 0.5,
+        "samplers",
+        f"None or names among {', '.join(DEFAULT_SAMPLERS)}",
+        lambda p: set(p.order) <= set(DEFAULT_SAMPLERS),
     ),
-    ("dry_multiplier", "0", lambda p: p.dry_multiplier == 0 or p.dry_penalty_last_n == 0),
-    ("mirostat", "0", lambda p: p.mirostat == 0),
-    ("min_keep", "0", lambda p: p.min_keep == 0),
-    ("samplers", "None", lambda p: p.samplers is None),
     ("post_sampling_probs", "False", lambda p: not p.post_sampling_probs),
     ("grammar", "None", lambda p: not p.grammar),
     ("json_schema", "None", lambda p: p.json_schema is None),

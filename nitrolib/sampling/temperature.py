@@ -1,14 +1,72 @@
-"""The temperature sampler."""
+"""The temperature sampler: one number that divides every logit, perhaps moved by the entropy."""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 if TYPE_CHECKING:
     from .candidates import Candidates
+    from .few import Few
+
+
+class Heat(NamedTuple):
+    """A temperature *t* and, where *spread* is above 0, how far entropy moves it (dynatemp).
+
+    With n candidates of entropy H (nats, over all that are there), the temperature in effect is
+    low + (high - low) * (H / ln n) ** exponent, low = max(0, t - spread) and high = t + spread: low
+    for a model that is sure, high for one that is not. A lone candidate is left alone.
+    """
+
+    t: float = 1.0
+    spread: float = 0.0
+    exponent: float = 1.0
+
+    @property
+    def is_greedy(self) -> bool:
+        return self.t <= 0 and self.spread <= 0
+
+    @property
+    def is_neutral(self) -> bool:
+        return self.t == 1 and self.spread <= 0
+
+    def of(self, candidates: Candidates) -> tuple[Candidates, float]:
+        """The candidates (ranked by dynatemp) and the temperature in effect."""
+        if self.spread <= 0:
+            return candidates, self.t
+        n = candidates.logits.size
+        if n <= 1:
+            return candidates, 1.0
+        below = np.subtract(candidates.logits, candidates.logits.max(), dtype=np.float64)
+        weights = np.exp(below)
+        likely = weights > 0
+        total = float(weights.sum())
+        expected = float((weights[likely] * below[likely]).sum()) / total
+        return candidates._replace(ranked=True), self._moved(math.log(total) - expected, n)
+
+    def of_few(self, few: Few) -> float:
+        """The temperature in effect; dynatemp ranks the candidates."""
+        if self.spread <= 0:
+            return self.t
+        n = len(few.logits)
+        if n <= 1:
+            return 1.0
+        few.rank()
+        weights = few.weights()
+        top = few.logits[0]
+        pairs = zip(weights, few.logits, strict=True)
+        total = sum(weights)
+        expected = sum(weight * (logit - top) for weight, logit in pairs if weight) / total
+        return self._moved(math.log(total) - expected, n)
+
+    def _moved(self, entropy: float, n: int) -> float:
+        # Rounding may leave the share a little outside, where a power may have no value.
+        share = min(1.0, max(0.0, entropy / math.log(n)))
+        low, high = max(0.0, self.t - self.spread), self.t + self.spread
+        moved: float = share**self.exponent
+        return low + (high - low) * moved
 
 
 def temperature(candidates: Candidates, t: float) -> Candidates:
@@ -29,3 +87,26 @@ def temperature(candidates: Candidates, t: float) -> Candidates:
     greedy = np.full_like(logits, -math.inf)
     greedy[best] = logits[best]
     return candidates._replace(logits=greedy)
+
+
+def temperature_few(few: Few, t: float) -> None:
+    """`temperature` on a few candidates."""
+    if t == 1:
+        return
+    logits, top = few.logits, few.top()
+    if t > 0 and math.isfinite(top / t):
+        few.logits = [logit / t for logit in logits]
+        return
+    best = logits.index(top)
+    few.logits = [-math.inf] * len(logits)
+    few.logits[best] = top
+
+
+def heated(candidates: Candidates, heat: Heat) -> Candidates:
+    """The whole sampler, where others follow it."""
+    return temperature(*heat.of(candidates))
+
+
+def heated_few(few: Few, heat: Heat) -> None:
+    """`heated` on a few candidates."""
+    temperature_few(few, heat.of_few(few))

@@ -227,8 +227,10 @@ def test_a_row_of_another_shape_or_type_is_an_error() -> None:
 
 
 def test_what_cannot_be_honoured_is_refused_when_the_sampler_is_made() -> None:
-    with pytest.raises(Unsupported, match="mirostat"):
-        Sampler(SamplingParams(mirostat=2), 10, 100)
+    with pytest.raises(Unsupported, match="samplers"):
+        Sampler(SamplingParams(samplers=("top_k", "infill")), 10, 100)
+    with pytest.raises(Unsupported, match="dry_multiplier"):
+        Sampler(SamplingParams(dry_multiplier=1.0), 10, 100)
     with pytest.raises(InvalidRequest, match="logit_bias"):
         Sampler(SamplingParams(logit_bias=((10, 1.0),)), 10, 100)
 

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from nitrolib.sampling import Sampler, SamplingParams
+from nitrolib.sampling import Sampler, SamplingParams, chain
 from nitrolib.sampling.bias import gather
 from nitrolib.sampling.candidates import Candidates
-from nitrolib.sampling.chain import filter_steps
 from nitrolib.sampling.filters import min_p, top_k, top_p
 from nitrolib.sampling.penalties import Window, penalized
 from nitrolib.sampling.rng import Uniform
@@ -23,7 +22,7 @@ from nitrolib.sampling.temperature import temperature
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from nitrolib.sampling.chain import Step
+    from nitrolib.sampling.chain import Wide as Step
 
 B = [2.0, 1.0, 0.5, 0.0, -1.0]
 U = [0.0, 2.0, -1.0, 1.0, 0.5]  # B in another order
@@ -137,7 +136,7 @@ K, P, M = (
 
 
 @pytest.mark.parametrize(
-    ("chain", "size", "lowest"),
+    ("queue", "size", "lowest"),
     [
         ([partial(top_k, k=10000)], 10000, 0),
         ([partial(top_k, k=1)], 1, 9999),
@@ -167,12 +166,12 @@ K, P, M = (
 )
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_queues_of_samplers_on_ten_thousand_tokens(
-    chain: list[Step], size: int, lowest: int, dtype: type
+    queue: list[Step], size: int, lowest: int, dtype: type
 ) -> None:
     logits = np.full(10_000, -INF)
     logits[1:] = np.log(np.arange(1, 10_000))
     candidates = Candidates(None, logits.astype(dtype))
-    for step in chain:
+    for step in queue:
         candidates = step(candidates)
     assert (candidates.logits.size, min(ids(candidates))) == (size, lowest)
     assert max(ids(candidates)) == 9999
@@ -259,10 +258,14 @@ def test_bias_on_b(pairs: tuple[tuple[int, float], ...], after: list[float]) -> 
 L8 = [2, 1.5, 1.2, 1, 0.5, 0, -1, -2]
 
 
+def through(params: SamplingParams, candidates: Candidates) -> Candidates:
+    for step in chain.steps(chain.plan(params).tail, params, 0, {}):
+        candidates = step.wide(candidates)
+    return candidates
+
+
 def test_top_k_top_p_temperature_in_the_default_order() -> None:
-    left = of(L8)
-    for step in filter_steps(SamplingParams(top_k=5, top_p=0.8, min_p=0.0)):
-        left = step(left)
+    left = through(SamplingParams(top_k=5, top_p=0.8, min_p=0.0), of(L8))
     left = temperature(left, 0.8)
     assert ids(left) == [0, 1, 2, 3]
     assert probabilities(left) == pytest.approx([0.456695, 0.244451, 0.168009, 0.130845], abs=5e-7)
@@ -281,9 +284,7 @@ def test_the_whole_chain_draws_by_the_worked_probabilities() -> None:
     expected = [0.407401, 0.273711, 0.188118, 0.130769]
     row = penalise([float(logit) for logit in L8], [0, 0, 3], 64, 1.1, 0, 0)
     assert row.tolist() == pytest.approx([1.818182, 1.5, 1.2, 0.909091, 0.5, 0, -1, -2], abs=5e-7)
-    left = of(row)
-    for step in filter_steps(params):
-        left = step(left)
+    left = through(params, of(row))
     assert probabilities(top_k(of(row), 5)) == pytest.approx(
         [0.340494, 0.2477, 0.1835, 0.137182, 0.091124], abs=5e-7
     )
