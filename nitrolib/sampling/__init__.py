@@ -1,9 +1,11 @@
 """From a row of logits to a token: parameters, the chain of samplers, seeded draws. Pure numpy,
 knows no model."""
 
+from .bias_forms import parse_logit_bias
 from .breakers import Breakers, BreakerTable
 from .dry import needs_breakers
 from .legality import Constraint
+from .names import parse_samplers
 from .params import DEFAULT_SAMPLERS, SamplingParams, clean_stops
 from .sampler import Sampler
 from .support import check_supported, check_vocabulary
@@ -21,4 +23,6 @@ __all__ = [
     "check_vocabulary",
     "clean_stops",
     "needs_breakers",
+    "parse_logit_bias",
+    "parse_samplers",
 ]
