@@ -159,3 +159,12 @@ class Runtime(Protocol):
     def close(self) -> None:
         """Free everything native; safe to call twice. Views handed out must be dropped before."""
         ...
+
+
+class CopyingRuntime(Runtime, Protocol):
+    """A runtime with the capability "copy"."""
+
+    def copy(self, source: int, target: int, n: int) -> None:
+        """Make the sequence `target` the first `n` tokens of the sequence `source`, which stays as
+        it is; costs no evaluation. What `target` held is forgotten."""
+        ...

@@ -58,7 +58,6 @@ class EmbeddingWork(Work):
     backend may keep embeddings apart from the KV cache of generations."""
 
     output = "embedding"
-    reuse = False
     leaves_record = False
 
     def __init__(self, job: EmbeddingJob, index: int, prompt: list[int]) -> None:

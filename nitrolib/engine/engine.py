@@ -159,7 +159,20 @@ class Engine:
         Raises ModelNotLoaded, InvalidRequest (empty prompt, token id or slot that does not exist,
         a bad parameter), Unsupported, ContextOverflow, Overloaded.
         """
-        return self._current().submit(request, keep_alive=self)
+        return self._current().submit(request, keep_alive=self)[0]
+
+    def submit_choices(self, request: GenerationRequest, n: int) -> tuple[Generation, ...]:
+        """Queue `n` answers to one prompt, which is evaluated once; their handles in order.
+
+        Choice j has the seed of the request plus j, unless that is a fresh draw. They take n places
+        in the queue: all of them or none. The first to run evaluates the prompt and the others go
+        on from what its slot then holds, one after another (side by side where the backend copies
+        sequences), also with `cache_prompt` False. Each handle is a generation of its own: ending
+        one leaves the others. `Usage.of_choices` adds their usages up.
+
+        Raises as `submit` does, and InvalidRequest for an `n` that can never be queued.
+        """
+        return self._current().submit(request, n, keep_alive=self)
 
     def stream(
         self, prompt: PromptLike, params: SamplingParams | None = None, **fields: Any

@@ -42,20 +42,28 @@ class Work(ABC):
 
     prompt: the tokens to evaluate first, at least one.
     output: what is wanted of the last of them.
-    reuse: whether a slot that begins alike may be continued instead of evaluated again.
     leaves_record: whether the slot's KV cache may serve later prompts when this is done.
     next_token: the token to feed next, once the prompt is evaluated.
     """
 
     prompt: list[int]
     output: Output
-    reuse: bool
     leaves_record = True
     next_token: int
 
     @property
     @abstractmethod
     def job(self) -> Job: ...
+
+    @property
+    def reuse(self) -> bool:
+        """Whether a slot that begins alike may be continued instead of evaluated again."""
+        return False
+
+    @property
+    def donor(self) -> int | None:
+        """The slot of a sibling that holds the prompt: to go on there, or from a copy of it."""
+        return None
 
     @abstractmethod
     def start(self, slot: int, cached: int) -> None:
@@ -79,14 +87,16 @@ class Job(ABC):
 
     kind: Kind | None = None
 
-    def __init__(
-        self, outbox: Outbox[Any], *, submitted: float, timeout_s: float | None, id_slot: int = -1
-    ) -> None:
+    def __init__(self, outbox: Outbox[Any], *, submitted: float, timeout_s: float | None) -> None:
         self.outbox = outbox
         self.submitted = submitted
         self.deadline = None if timeout_s is None else submitted + timeout_s
-        self.id_slot = id_slot
         self.clean_first = False
+
+    @property
+    def id_slot(self) -> int:
+        """The slot in which its next work must run, -1 for any."""
+        return -1
 
     @property
     @abstractmethod

@@ -11,6 +11,7 @@ from ..errors import ContextOverflow, InvalidRequest, ModelNotLoaded, NitroError
 from ..prompt import ChatTemplate, Prompt, PromptTemplate, encode
 from ..sampling import SamplingParams
 from ..text import Detokenizer
+from .choices import Choices, check_count, each
 from .embedding import EmbeddingJob
 from .gate import Gate
 from .generation import Generation
@@ -64,7 +65,7 @@ class LoadedModel:
             prompt=Prompt.plain("Hello"), params=SamplingParams(max_tokens=2), kind="warm_up"
         )
         try:
-            self.submit(request).result()
+            self.submit(request)[0].result()
             self.scheduler.clear_idle()  # a first prompt must not find a prefix nobody sent
         except NitroError as error:
             log.warning("the warm-up failed: %s", error)
@@ -89,22 +90,33 @@ class LoadedModel:
 
     # ---- requests --------------------------------------------------------------------------
 
-    def submit(self, request: GenerationRequest, keep_alive: object = None) -> Generation:
+    def submit(
+        self, request: GenerationRequest, n: int = 1, keep_alive: object = None
+    ) -> tuple[Generation, ...]:
+        """Queue `n` answers to one prompt, all of them or none."""
         submitted = clock()
         with self._gate.entered():
+            check_count(n, self.scheduler.places)
             self._check_slot(request.id_slot)
             prompt = self.prompt_ids(request.prompt)
-            sequence = GenerationSequence(
-                request,
-                prompt,
-                self.runtime,
-                submitted=submitted,
-                reuse=request.cache_prompt and self.options.caching,
+            choices = Choices(request, self.runtime) if n > 1 else None
+            sequences = [
+                GenerationSequence(
+                    one,
+                    prompt,
+                    self.runtime,
+                    submitted=submitted,
+                    reuse=one.cache_prompt and self.options.caching,
+                    choices=choices,
+                )
+                for one in each(request, n)
+            ]
+            generations = tuple(
+                Generation(one.request, one.outbox, partial(self.scheduler.cancel, one), keep_alive)
+                for one in sequences
             )
-            cancel = partial(self.scheduler.cancel, sequence)
-            generation = Generation(request, sequence.outbox, cancel, keep_alive)
-            self.scheduler.submit(sequence)
-        return generation
+            self.scheduler.submit(*sequences)
+        return generations
 
     def embed(
         self,

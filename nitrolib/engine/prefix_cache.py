@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
     from .slots import Slot
 
-__all__ = ["choose", "common_prefix"]
+__all__ = ["choose", "common_prefix", "shared"]
 
 
 def common_prefix(one: list[int], other: list[int]) -> int:
@@ -31,6 +31,12 @@ def common_prefix(one: list[int], other: list[int]) -> int:
     return same
 
 
+def shared(slot: Slot, prompt: list[int]) -> int:
+    """How many tokens of `prompt` need not be evaluated after what `slot` holds. At least one is
+    always left: logits come from evaluation."""
+    return min(common_prefix(slot.tokens, prompt), len(prompt) - 1)
+
+
 def choose(idle: Sequence[Slot], prompt: list[int], reuse: bool) -> tuple[Slot, int]:
     """The slot for `prompt` among `idle` (at least one), and how many tokens it may keep.
 
@@ -39,13 +45,11 @@ def choose(idle: Sequence[Slot], prompt: list[int], reuse: bool) -> tuple[Slot, 
     (BOS, a system text), and without it two conversations would for ever throw each other out of
     the first slot while the others stand empty.
 
-    At least one token of the prompt is always left to evaluate: logits come from evaluation.
     Without `reuse` nothing is kept and the least recently used slot is taken.
     """
     if not reuse:
         return min(idle, key=lambda slot: (bool(slot.tokens), slot.last_used)), 0
-    most = len(prompt) - 1
-    matches = [(min(common_prefix(slot.tokens, prompt), most), slot) for slot in idle]
+    matches = [(shared(slot, prompt), slot) for slot in idle]
     length, slot = min(matches, key=lambda match: (-match[0], match[1].last_used))
     if 2 * length < len(prompt):
         empty = [slot for slot in idle if not slot.tokens]

@@ -7,11 +7,14 @@ array or a reference to an engine.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
 from ..errors import InvalidRequest
 from ..prompt.message import Prompt
 from ..sampling.params import SamplingParams
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 FinishReason = Literal["stop", "length"]
 StopType = Literal["none", "eos", "word", "limit"]
@@ -104,6 +107,16 @@ class Usage:
     @property
     def total_tokens(self) -> int:
         return self.prompt_tokens + self.completion_tokens
+
+    @classmethod
+    def of_choices(cls, usages: Sequence[Usage]) -> Usage:
+        """The account of several choices: the prompt they share once, as the one found it that
+        evaluated it, and the tokens of all their answers."""
+        return cls(
+            prompt_tokens=usages[0].prompt_tokens,
+            completion_tokens=sum(one.completion_tokens for one in usages),
+            cached_tokens=min(one.cached_tokens for one in usages),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -70,7 +70,7 @@ class Scheduler:
         self._cont_batching = cont_batching
         self._before_close = before_close
         self._chunk = min(PREFILL_CHUNK, runtime.n_batch)
-        self._places = runtime.n_seq + max_queue
+        self.places = runtime.n_seq + max_queue  # jobs that may be here at once
         self._inbox: SimpleQueue[Callable[[], None]] = SimpleQueue()
         # What the lock guards: `_accepting`, `_broken` and `_jobs`, all unfinished jobs.
         self._lock = threading.Lock()
@@ -90,21 +90,21 @@ class Scheduler:
 
     # ---- from any thread -------------------------------------------------------------------
 
-    def submit(self, job: Job) -> None:
-        """Queue a job. Raises Overloaded when as many wait as may, ModelNotLoaded after `stop`,
-        BackendError when the runtime is beyond use."""
+    def submit(self, *jobs: Job) -> None:
+        """Queue jobs, all of them or none. Raises Overloaded when more would wait than may,
+        ModelNotLoaded after `stop`, BackendError when the runtime is beyond use."""
         with self._lock:
             if not self._accepting:
                 raise ModelNotLoaded()
             if self._broken is not None:
                 raise BackendError("the native engine failed; unload and load the model again")
-            if len(self._jobs) >= self._places:
+            if len(self._jobs) + len(jobs) > self.places:
                 raise Overloaded(
-                    queue_size=len(self._jobs) - len(self.slots),
+                    queue_size=max(len(self._jobs) - len(self.slots), 0),
                     retry_after_s=max(1.0, self._mean_s / len(self.slots)),
                 )
-            self._jobs[job] = None
-            self._inbox.put(partial(self._enqueue, job))
+            self._jobs.update(dict.fromkeys(jobs))
+            self._inbox.put(partial(self._enqueue, jobs))
 
     def cancel(self, job: Job) -> None:
         """End a job at the next step. Takes no lock: it may be called by the garbage collector."""
@@ -258,9 +258,12 @@ class Scheduler:
 
     # ---- admission -------------------------------------------------------------------------
 
-    def _enqueue(self, job: Job) -> None:
-        if job not in self._jobs:  # ended before it came here
-            return
+    def _enqueue(self, jobs: tuple[Job, ...]) -> None:
+        for job in jobs:
+            if job in self._jobs:  # else it ended before it came here
+                self._line_up(job)
+
+    def _line_up(self, job: Job) -> None:
         if job.kind == "chat":
             job.clean_first = self.cleaning.chat_accepted()
         if job.deadline is not None:
@@ -284,10 +287,11 @@ class Scheduler:
                     break
                 self._clean(job)
             self._waiting.popleft()
-            if job.id_slot >= 0 and not self.slots[job.id_slot].idle:
+            wanted = job.id_slot
+            if wanted >= 0 and not self.slots[wanted].idle:
                 passed.append(job)
                 continue
-            candidates = [self.slots[job.id_slot]] if job.id_slot >= 0 else idle
+            candidates = [self.slots[wanted]] if wanted >= 0 else idle
             idle.remove(self.slots.seat(job.take(), candidates))
             if job.waiting:
                 self._waiting.append(job)

@@ -22,6 +22,7 @@ from .request import (
 
 if TYPE_CHECKING:
     from ..backends.base import Runtime
+    from .choices import Choices
 
 __all__ = ["GenerationSequence"]
 
@@ -40,18 +41,15 @@ class GenerationSequence(Job, Work):
         *,
         submitted: float,
         reuse: bool,
+        choices: Choices | None = None,
     ) -> None:
-        super().__init__(
-            Outbox[Completion](),
-            submitted=submitted,
-            timeout_s=request.timeout_s,
-            id_slot=request.id_slot,
-        )
+        super().__init__(Outbox[Completion](), submitted=submitted, timeout_s=request.timeout_s)
         params, vocabulary = request.params, runtime.vocabulary
         self.request = request
         self.kind = request.kind
         self.prompt = prompt
-        self.reuse = reuse
+        self._reuse = reuse
+        self._choices = choices
         self._eog = vocabulary.eog
         self._sampler = Sampler(
             params,
@@ -97,6 +95,19 @@ class GenerationSequence(Job, Work):
     def finished(self) -> bool:
         return self._finish_reason is not None
 
+    @property
+    def id_slot(self) -> int:
+        return self.request.id_slot if self._choices is None else self._choices.id_slot
+
+    @property
+    def reuse(self) -> bool:
+        """What one choice has evaluated the others use, also when the cache is not to be used."""
+        return self._reuse or (self._choices is not None and self._choices.slot >= 0)
+
+    @property
+    def donor(self) -> int | None:
+        return None if self._choices is None else self._choices.donor
+
     def take(self) -> Work:
         return self
 
@@ -104,6 +115,8 @@ class GenerationSequence(Job, Work):
         self._slot, self._cached = slot, cached
         self._evaluated = cached
         self._started = clock()
+        if self._choices is not None:
+            self._choices.started(slot)
         self._tell_progress()
 
     def prefilled(self, held: int) -> None:
@@ -171,6 +184,8 @@ class GenerationSequence(Job, Work):
     def _begin(self) -> bool:
         """The prompt is evaluated. True when that is all that was asked for."""
         self._evaluated = len(self.prompt)
+        if self._choices is not None:
+            self._choices.evaluated()
         self._tell_progress()
         return self._limit == 0 and self._ended("length", "")
 

@@ -4,7 +4,7 @@ table of them that keeps every record true."""
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from . import prefix_cache
 from .job import clock
@@ -13,7 +13,7 @@ from .request import SlotStatus
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from ..backends.base import Feed, Runtime
+    from ..backends.base import CopyingRuntime, Feed, Runtime
     from ..errors import BackendError
     from .job import Job, Work
 
@@ -85,15 +85,34 @@ class SlotTable:
 
     def seat(self, work: Work, candidates: Sequence[Slot]) -> Slot:
         """Put work into the best of some idle slots, and keep what it shares with the record."""
-        slot, cached = prefix_cache.choose(candidates, work.prompt, work.reuse)
-        if cached < len(slot.tokens):
-            self._runtime.keep(slot.number, cached)
-            del slot.tokens[cached:]
+        if work.donor is None:
+            slot, cached = prefix_cache.choose(candidates, work.prompt, work.reuse)
+            self._keep(slot, cached)
+        else:
+            slot, cached = self._beside(self._slots[work.donor], work, candidates)
         work.start(slot.number, cached)
         self._turn += 1
         slot.last_used, slot.since = self._turn, clock()
         slot.work = work
         return slot
+
+    def _beside(self, donor: Slot, work: Work, candidates: Sequence[Slot]) -> tuple[Slot, int]:
+        """A slot that has been given what the donor's holds of the prompt."""
+        shared = prefix_cache.shared(donor, work.prompt)
+        if donor in candidates:
+            self._keep(donor, shared)
+            return donor, shared
+        slot, _ = prefix_cache.choose(candidates, work.prompt, reuse=False)
+        self._keep(slot, 0)
+        if shared:
+            cast("CopyingRuntime", self._runtime).copy(donor.number, slot.number, shared)
+            slot.tokens.extend(work.prompt[:shared])
+        return slot, shared
+
+    def _keep(self, slot: Slot, n: int) -> None:
+        if n < len(slot.tokens):
+            self._runtime.keep(slot.number, n)
+            del slot.tokens[n:]
 
     def free(self, slot: Slot) -> None:
         """Take the work out. The record stays for later prompts, unless it must not serve them."""

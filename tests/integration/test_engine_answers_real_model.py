@@ -1,0 +1,40 @@
+"""Choices and shifted contexts on the real native library, one native thread."""
+
+from __future__ import annotations
+
+import pytest
+from support.fake_runtime import assert_at_rest
+from support.gguf_maker import make_llama
+
+from nitrolib.backends import LoadOptions
+from nitrolib.engine import Engine, GenerationRequest
+from nitrolib.sampling import SamplingParams
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    """A Q8_0 file: with F32 weights another grouping of the same tokens rounds differently."""
+    return make_llama(tmp_path_factory.mktemp("model") / "tiny.gguf", quant="Q8_0")
+
+
+@pytest.fixture
+def engine(path):
+    options = LoadOptions(n_parallel=2, ctx_len=512, threads=1, clean_cache_threshold=0)
+    with Engine.open(path, options) as engine:
+        yield engine
+        engine.clear_cache()
+        assert_at_rest(engine)
+
+
+def request(seed=3, prompt=None, **fields):
+    how = SamplingParams(temperature=1, seed=seed, max_tokens=12, ignore_eos=True)
+    prompt = tuple(range(5, 155)) if prompt is None else prompt
+    return GenerationRequest(**{"prompt": prompt, "params": how, **fields})
+
+
+def test_choices_are_the_answers_to_their_seeds(engine):
+    choices = [one.result(60) for one in engine.submit_choices(request(), 4)]
+    engine.clear_cache()
+    alone = [engine.submit(request(seed=3 + j)).result(60) for j in range(4)]
+    assert [one.token_ids for one in choices] == [one.token_ids for one in alone]
+    assert sum(one.usage.prompt_tokens - one.usage.cached_tokens for one in choices) == 150 + 3
