@@ -198,7 +198,7 @@ class Sampler:
         best = int(row.argmax())  # of a NaN, its position
         self._check_top(row.item(best))
         if self._kept is not None:
-            self._last = of_one(best)
+            self._last = of_one(best, self._kept)
         return best
 
     def _draw_from_few(self, row: NDArray[np.float32]) -> int:

@@ -18,16 +18,16 @@ if TYPE_CHECKING:
 
 class Survivors(NamedTuple):
     """token: the id that was drawn, p its probability. top: the most likely ids with theirs,
-    descending, at most `n_probs`; those of probability 0 are left out."""
+    descending, at most as many as were to be kept; those of probability 0 are left out."""
 
     token: int
     p: float
     top: tuple[tuple[int, float], ...]
 
 
-def of_one(token: int) -> Survivors:
+def of_one(token: int, count: int) -> Survivors:
     """A token that was the only candidate."""
-    return Survivors(token, 1.0, ((token, 1.0),))
+    return Survivors(token, 1.0, ((token, 1.0),)[:count])
 
 
 def of_few(few: Few, temperature: float, token: int, count: int) -> Survivors:
