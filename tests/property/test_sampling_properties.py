@@ -25,6 +25,7 @@ from nitrolib.sampling.select import choose_few, dist
 from nitrolib.sampling.temperature import temperature
 
 many = settings(max_examples=500, deadline=None)
+compared = settings(max_examples=2000, deadline=None)  # with a slow twin
 
 Row = NDArray[np.float32]
 shares = st.one_of(st.floats(0, 1), st.sampled_from([0.0, 0.05, 0.5, 0.95, 0.999999, 1.0]))
@@ -53,13 +54,13 @@ def unless_close(sampler: Any, *args: Any, **kwargs: Any) -> Any:
         assume(False)
 
 
-@many
+@compared
 @given(rows(), ks)
 def test_top_k_is_the_slow_top_k(row: Row, k: int) -> None:
     assert listed(top_k(Candidates(None, row), k)) == slow.top_k(plain(row), k)
 
 
-@many
+@compared
 @given(rows(), shares, keeps)
 def test_top_p_is_the_slow_top_p(row: Row, p: float, min_keep: int) -> None:
     expected = unless_close(slow.top_p, plain(row), p, min_keep)
@@ -69,14 +70,14 @@ def test_top_p_is_the_slow_top_p(row: Row, p: float, min_keep: int) -> None:
     assert found == expected[: len(found)]
 
 
-@many
+@compared
 @given(rows(), st.one_of(shares, st.floats(1, 2)), keeps)
 def test_min_p_is_the_slow_min_p(row: Row, p: float, min_keep: int) -> None:
     expected = slow.min_p(plain(row), min(p, 1.0), min_keep)
     assert listed(min_p(Candidates(None, row), p, min_keep)) == expected
 
 
-@many
+@compared
 @given(rows(), st.one_of(temperatures, st.sampled_from([0.0, -1.0, 1e-300, 1e30])))
 def test_temperature_is_the_slow_temperature(row: Row, t: float) -> None:
     # A temperature that overflows the logits is greedy.
@@ -85,7 +86,7 @@ def test_temperature_is_the_slow_temperature(row: Row, t: float) -> None:
     assert listed(temperature(Candidates(None, row), t)) == (plain(row) if t == 1 else expected)
 
 
-@many
+@compared
 @given(rows(), uniforms, temperatures, st.booleans())
 def test_dist_is_the_slow_dist(row: Row, u: float, t: float, ranked: bool) -> None:
     order = slow.descending(plain(row)) if ranked else plain(row)
@@ -116,7 +117,7 @@ def histories(draw: st.DrawFn, n_vocab: int) -> list[int]:
     )
 
 
-@many
+@compared
 @given(rows(max_size=200), penalties(), st.data())
 def test_penalties_are_the_slow_penalties(
     row: Row, params: SamplingParams, data: st.DataObject
@@ -131,7 +132,7 @@ def test_penalties_are_the_slow_penalties(
     assert row.tolist() == expected
 
 
-@many
+@compared
 @given(st.lists(st.lists(st.integers(0, 9), max_size=60), max_size=8), st.integers(1, 80))
 def test_a_window_counts_the_last_tokens_however_they_came(
     parts: list[list[int]], size: int
@@ -144,7 +145,7 @@ def test_a_window_counts_the_last_tokens_however_they_came(
         assert counted == Counter(history[-size:])
 
 
-@many
+@compared
 @given(
     rows(max_size=50),
     st.lists(
@@ -176,7 +177,7 @@ def chains(draw: st.DrawFn) -> SamplingParams:
     )
 
 
-@many
+@compared
 @given(rows(), chains(), st.data())
 def test_the_chain_is_the_slow_chain(row: Row, params: SamplingParams, data: st.DataObject) -> None:
     """Three tokens one after another, from the same row, which is left as it was."""
@@ -209,7 +210,7 @@ def test_the_chain_is_the_slow_chain(row: Row, params: SamplingParams, data: st.
         history.append(expected)
 
 
-@many
+@compared
 @given(rows(max_size=100), shares, st.one_of(st.just(0.0), shares), temperatures, uniforms)
 def test_few_candidates_in_floats_are_the_filters_on_arrays(
     row: Row, p: float, m: float, t: float, u: float
@@ -223,7 +224,7 @@ def test_few_candidates_in_floats_are_the_filters_on_arrays(
     assert ranked.id_at(choose_few(few, top_p=p, min_p=m, temperature=t, u=u)) == expected
 
 
-@many
+@compared
 @given(rows(min_size=2), st.data())
 def test_the_shortlist_holds_the_largest_and_every_nan(row: Row, data: st.DataObject) -> None:
     k = data.draw(st.integers(1, row.size - 1))
