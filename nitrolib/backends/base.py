@@ -168,3 +168,12 @@ class CopyingRuntime(Runtime, Protocol):
         """Make the sequence `target` the first `n` tokens of the sequence `source`, which stays as
         it is; costs no evaluation. What `target` held is forgotten."""
         ...
+
+
+class ShiftingRuntime(Runtime, Protocol):
+    """A runtime with the capability "shift"."""
+
+    def shift(self, seq: int, start: int, end: int) -> None:
+        """Forget the tokens of `seq` from position `start` up to `end` (not included), and move
+        those after them down into their place without evaluating them again."""
+        ...

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ContextPolicy", "MessageLike", "Template", "chat_request"]
 
-ContextPolicy = Literal["error", "drop_oldest_turns"]
+ContextPolicy = Literal["error", "drop_oldest_turns", "shift"]
 MessageLike = Message | Mapping[str, str]
 
 
@@ -51,17 +51,18 @@ def chat_request(
         prompt, dropped = _fit(model, turns, chosen)
         if dropped:
             notes += (f"the {dropped} oldest messages were left out to fit the context",)
-    elif context_policy != "error":
+    elif context_policy not in ("error", "shift"):
         raise InvalidRequest(
             f"context_policy is {context_policy!r}",
             field="context_policy",
             value=context_policy,
-            allowed='"error" or "drop_oldest_turns"',
+            allowed='"error", "drop_oldest_turns" or "shift"',
         )
     return GenerationRequest(
         prompt=prompt,
         params=replace(params, stop=tuple(dict.fromkeys((*params.stop, *chosen.stops)))),
         **{"kind": "chat", "strip_leading_space": True, **fields},
+        context_policy="shift" if context_policy == "shift" else "error",
         notes=notes,
     )
 

@@ -206,7 +206,8 @@ class Engine:
             Its stop strings are added to those of `params`.
         context_policy: "error" raises ContextOverflow for a conversation that does not fit;
             "drop_oldest_turns" leaves out the oldest messages, system messages and the last one
-            excepted, until the prompt fits, and says so in `Completion.notes`.
+            excepted, until the prompt fits, and says so in `Completion.notes`; "shift" is for an
+            answer that outgrows the context, see `GenerationRequest`.
         """
         request = self.chat_request(messages, params, template, context_policy, **fields)
         with self.submit(request) as generation:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from ..backends.base import Output, Runtime
     from .handle import Outbox
     from .request import Kind
+    from .room import Discard
 
 __all__ = ["Job", "MakeError", "Work", "clock", "enter_loop", "refuse_in_loop"]
 
@@ -43,12 +44,14 @@ class Work(ABC):
     prompt: the tokens to evaluate first, at least one.
     output: what is wanted of the last of them.
     leaves_record: whether the slot's KV cache may serve later prompts when this is done.
+    discard: tokens of the slot that have to go before `next_token` is fed; None for none.
     next_token: the token to feed next, once the prompt is evaluated.
     """
 
     prompt: list[int]
     output: Output
     leaves_record = True
+    discard: Discard | None = None
     next_token: int
 
     @property
@@ -71,6 +74,11 @@ class Work(ABC):
 
     def prefilled(self, held: int) -> None:  # noqa: B027 -- most work does not care
         """A part of the prompt was evaluated, and its end is not: the slot holds `held` tokens."""
+
+    def shifted(self, tokens: list[int], evaluated: int) -> None:
+        """`discard` was done: the work goes on after `tokens`, which take the place of the prompt;
+        the slot holds the first of them, and the last `evaluated` of them have to be fed."""
+        raise NotImplementedError
 
     @abstractmethod
     def advance(self, runtime: Runtime, slot: int) -> bool:

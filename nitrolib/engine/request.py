@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 FinishReason = Literal["stop", "length"]
 StopType = Literal["none", "eos", "word", "limit"]
 Kind = Literal["chat", "completion", "warm_up"]
+Overflow = Literal["error", "shift"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +33,12 @@ class GenerationRequest:
         lets those behind it pass, but nobody behind it gets that slot first.
     timeout_s: seconds from submit to the last token; None is no deadline.
     strip_leading_space: drop white space before the first visible character of the answer.
+    context_policy: what happens when the answer fills the context. "error" ends it with "length";
+        "shift" drops the older half of what may go and goes on: without `max_tokens` for as long
+        as the model does not end. `Completion.truncated` and `notes` tell of both. A prompt that
+        does not fit is refused either way.
+    n_keep: tokens at the beginning of the prompt that a shift must leave, BOS apart; -1 is all of
+        it. At most all but four of the context stay.
     timings_per_token: `Chunk.timings` in every chunk, not in the last alone.
     return_progress: chunks that tell how much of the prompt is evaluated, before its answer.
     notes: what was dropped or cut while the request was made; repeated in the Completion.
@@ -44,6 +51,8 @@ class GenerationRequest:
     id_slot: int = -1
     timeout_s: float | None = None
     strip_leading_space: bool = False
+    context_policy: Overflow = "error"
+    n_keep: int = 0
     timings_per_token: bool = False
     return_progress: bool = False
     notes: tuple[str, ...] = ()
@@ -77,6 +86,20 @@ class GenerationRequest:
                 field="kind",
                 value=self.kind,
                 allowed=" or ".join(get_args(Kind)),
+            )
+        if self.context_policy not in get_args(Overflow):
+            raise InvalidRequest(
+                f"context_policy is {self.context_policy!r}",
+                field="context_policy",
+                value=self.context_policy,
+                allowed=" or ".join(get_args(Overflow)),
+            )
+        if isinstance(self.n_keep, bool) or not isinstance(self.n_keep, int) or self.n_keep < -1:
+            raise InvalidRequest(
+                f"n_keep must be a whole number of at least -1, got {self.n_keep!r}",
+                field="n_keep",
+                value=self.n_keep,
+                allowed="-1 for the whole prompt, or a number of tokens",
             )
 
 
@@ -215,8 +238,8 @@ class Completion:
     slot: where it ran, so that a test can look.
     seed: the seed in use, also where none was asked for; with it the request can be repeated.
     tokens_cached: tokens in the slot's KV cache at the end: the prompt and all sampled tokens but
-        the last, which was not evaluated.
-    truncated: whether a full context cut the answer.
+        the last, which was not evaluated, less those that shifts dropped.
+    truncated: whether the context was full: it cut the answer, or what came before was dropped.
     probs: with `n_probs` the entries of all chunks.
     """
 

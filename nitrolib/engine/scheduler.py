@@ -248,6 +248,8 @@ class Scheduler:
             self._end(work.job, _always(_backend_error(exc)))
             return
         if not done:
+            if work.discard is not None:
+                self.slots.shift(slot, work.discard)
             return
         # The slot is free before the reader hears of the end: who has an answer finds it free.
         self.slots.free(slot)

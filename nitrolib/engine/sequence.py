@@ -19,6 +19,7 @@ from .request import (
     TokenProbs,
     Usage,
 )
+from .room import Room
 
 if TYPE_CHECKING:
     from ..backends.base import Runtime
@@ -47,7 +48,7 @@ class GenerationSequence(Job, Work):
         params, vocabulary = request.params, runtime.vocabulary
         self.request = request
         self.kind = request.kind
-        self.prompt = prompt
+        self.prompt = self._prompt = prompt
         self._reuse = reuse
         self._choices = choices
         self._eog = vocabulary.eog
@@ -64,14 +65,11 @@ class GenerationSequence(Job, Work):
             strip=request.strip_leading_space,
             n_indent=params.n_indent,
         )
-        # A prompt of P tokens leaves n_ctx - P: the last sampled token need not be fed.
-        self._room = runtime.n_ctx - len(prompt)
-        asked = params.max_tokens
-        self._limit = self._room if asked is None else min(asked, self._room)
+        self._room = Room(request, len(prompt), runtime)
         self._time_limit_s = max(params.t_max_predict_ms, 0) / 1000
         self._probs: ProbsRecorder | None = None
         if params.n_probs > 0:
-            check_amount(params.n_probs, vocabulary.n_vocab, self._limit)
+            check_amount(params.n_probs, vocabulary.n_vocab, self._room.limit)
             self._probs = ProbsRecorder(vocabulary.pieces, vocabulary.n_vocab, params.n_probs)
         self._token_ids: list[int] = []
         self._told = 0  # how many of the token ids have left in chunks
@@ -120,8 +118,14 @@ class GenerationSequence(Job, Work):
         self._tell_progress()
 
     def prefilled(self, held: int) -> None:
-        self._evaluated = held
-        self._tell_progress()
+        if self._first_token is None:  # else it is what a shift left
+            self._evaluated = held
+            self._tell_progress()
+
+    def shifted(self, tokens: list[int], evaluated: int) -> None:
+        assert self.discard is not None
+        self._room.shifted(self.discard, evaluated)
+        self.prompt, self.discard = tokens, None
 
     def advance(self, runtime: Runtime, slot: int) -> bool:
         """Sample one token, let its text out. True at the end of the answer."""
@@ -141,7 +145,11 @@ class GenerationSequence(Job, Work):
         text = self._answer.feed(token)
         if self._answer.ended is not None:
             return self._ended(self._answer.ended, text)
-        if len(self._token_ids) >= self._limit or (self._time_limit_s and self._too_late(text)):
+        if len(self._token_ids) >= self._room.until:
+            self.discard = self._room.make(len(self._token_ids))
+            if self.discard is None:
+                return self._ended("length", text + self._answer.flush())
+        if self._time_limit_s and self._too_late(text):
             return self._ended("length", text + self._answer.flush())
         if self._probs is not None:
             self._probs.sent(text, inside_character=self._answer.inside_character)
@@ -183,11 +191,11 @@ class GenerationSequence(Job, Work):
 
     def _begin(self) -> bool:
         """The prompt is evaluated. True when that is all that was asked for."""
-        self._evaluated = len(self.prompt)
+        self._evaluated = len(self._prompt)
         if self._choices is not None:
             self._choices.evaluated()
         self._tell_progress()
-        return self._limit == 0 and self._ended("length", "")
+        return self._room.limit == 0 and self._ended("length", "")
 
     def _too_late(self, text: str) -> bool:
         """Whether the time is over at the end of a line; text is not cut inside one."""
@@ -207,7 +215,7 @@ class GenerationSequence(Job, Work):
             return
         assert self._started is not None
         progress = Progress(
-            total=len(self.prompt),
+            total=len(self._prompt),
             cached=self._cached,
             processed=self._evaluated,
             time_s=clock() - self._started,
@@ -233,7 +241,7 @@ class GenerationSequence(Job, Work):
     def _completion(self) -> Completion:
         return Completion(
             text="".join(self._texts),
-            prompt_token_ids=tuple(self.prompt),
+            prompt_token_ids=tuple(self._prompt),
             token_ids=tuple(self._token_ids),
             finish_reason=self._finish_reason,
             stop=self._answer.stop if self._finish_reason else None,
@@ -242,18 +250,18 @@ class GenerationSequence(Job, Work):
             slot=self._slot,
             seed=self._sampler.seed,
             tokens_cached=self._held(),
-            truncated=self._finish_reason == "length" and len(self._token_ids) >= self._room,
+            truncated=self._room.truncated,
             probs=() if self._probs is None else self._probs.entries,
-            notes=self.request.notes,
+            notes=self.request.notes + self._room.notes(),
         )
 
     def _held(self) -> int:
         """Tokens in the slot: the last sampled one is never fed."""
-        return self._evaluated + max(len(self._token_ids) - 1, 0)
+        return self._evaluated + max(len(self._token_ids) - 1, 0) - self._room.dropped
 
     def _usage(self) -> Usage:
         return Usage(
-            prompt_tokens=len(self.prompt),
+            prompt_tokens=len(self._prompt),
             completion_tokens=len(self._token_ids),
             cached_tokens=self._cached,
         )

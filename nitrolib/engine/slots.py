@@ -13,9 +13,10 @@ from .request import SlotStatus
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from ..backends.base import CopyingRuntime, Feed, Runtime
+    from ..backends.base import CopyingRuntime, Feed, Runtime, ShiftingRuntime
     from ..errors import BackendError
     from .job import Job, Work
+    from .room import Discard
 
 __all__ = ["Slot", "SlotTable"]
 
@@ -113,6 +114,25 @@ class SlotTable:
         if n < len(slot.tokens):
             self._runtime.keep(slot.number, n)
             del slot.tokens[n:]
+
+    def shift(self, slot: Slot, discard: Discard) -> None:
+        """Take tokens out of the middle of a slot at work.
+
+        A runtime that can, moves what comes after them. Positions then are no longer those of an
+        evaluation from the beginning, so the record must not serve others. Any other runtime gets
+        what comes after them to evaluate again, together with the token that is to be fed.
+        """
+        work, (start, end) = slot.work, discard
+        assert work is not None
+        if "shift" in self._runtime.capabilities:
+            cast("ShiftingRuntime", self._runtime).shift(slot.number, start, end)
+            del slot.tokens[start:end]
+            work.leaves_record = False
+            work.shifted(list(slot.tokens), 0)
+            return
+        tokens = slot.tokens[:start] + slot.tokens[end:] + [work.next_token]
+        self._keep(slot, start)
+        work.shifted(tokens, len(tokens) - 1 - start)
 
     def free(self, slot: Slot) -> None:
         """Take the work out. The record stays for later prompts, unless it must not serve them."""

@@ -38,3 +38,30 @@ def test_choices_are_the_answers_to_their_seeds(engine):
     alone = [engine.submit(request(seed=3 + j)).result(60) for j in range(4)]
     assert [one.token_ids for one in choices] == [one.token_ids for one in alone]
     assert sum(one.usage.prompt_tokens - one.usage.cached_tokens for one in choices) == 150 + 3
+
+
+def test_a_shifted_answer_goes_on_as_one_from_the_kept_tokens_does(engine):
+    how = SamplingParams(temperature=0, repeat_penalty=1.0, max_tokens=300, ignore_eos=True)
+    done = engine.complete(range(5, 16), how, context_policy="shift", n_keep=3)
+    whole = (*range(5, 16), *done.token_ids)
+    keep, discard, full = 4, (255 - 4) // 2, 255
+    assert (len(done.token_ids), done.truncated) == (300, True)
+    assert done.tokens_cached == 11 + 299 - discard
+    assert engine.status().model.slots[done.slot].cached_tokens == done.tokens_cached
+    kept = whole[:keep] + whole[keep + discard : full + 1]
+    engine.clear_cache()
+    fresh = engine.complete(kept, SamplingParams(temperature=0, repeat_penalty=1.0, max_tokens=55))
+    assert fresh.token_ids == done.token_ids[245:300][: len(fresh.token_ids)]
+
+
+def test_what_a_shift_left_in_the_cache_is_true(engine):
+    """The slot's record after a shift serves the next prompt, and changes nothing."""
+    how = SamplingParams(temperature=0, repeat_penalty=1.0, max_tokens=300, ignore_eos=True)
+    done = engine.complete(range(5, 16), how, context_policy="shift")
+    whole = (*range(5, 16), *done.token_ids)
+    held = whole[:1] + whole[128:-1]
+    more = engine.complete((*held, 7), SamplingParams(temperature=0, max_tokens=12))
+    assert more.usage.cached_tokens == len(held)
+    engine.clear_cache()
+    fresh = engine.complete((*held, 7), SamplingParams(temperature=0, max_tokens=12))
+    assert fresh.token_ids == more.token_ids

@@ -51,20 +51,31 @@ params = st.builds(
     top_p=st.sampled_from([0.5, 0.95, 1.0]),
     repeat_penalty=st.sampled_from([1.0, 1.3]),
     frequency_penalty=st.sampled_from([0.0, 0.5]),
-    max_tokens=st.one_of(st.none(), st.integers(0, 40)),
+    max_tokens=st.one_of(st.none(), st.integers(0, 40), st.just(150)),
     stop=st.lists(st.text("abcé \n", min_size=1, max_size=3), max_size=3).map(tuple),
     ignore_eos=st.booleans(),
     n_probs=st.integers(0, 4),
     n_indent=st.sampled_from([0, 0, 1, 2]),
 )
+
+
+def ends(request):
+    """A shifting answer without a limit may go on for ever."""
+    if request.context_policy == "shift" and request.params.max_tokens is None:
+        return replace(request, params=replace(request.params, max_tokens=200))
+    return request
+
+
 requests = st.builds(
     GenerationRequest,
     prompt=st.lists(st.integers(3, 200), min_size=1, max_size=80).map(tuple),
     params=params,
+    context_policy=st.sampled_from(["error", "error", "shift"]),
+    n_keep=st.integers(-1, 20),
     strip_leading_space=st.booleans(),
     timings_per_token=st.booleans(),
     return_progress=st.booleans(),
-)
+).map(ends)
 
 
 def told(completion):
