@@ -183,7 +183,7 @@ def test_the_record_of_an_evaluated_shift_serves_and_one_that_was_moved_does_not
         held = list(runtime.cells[0])
         moved = isinstance(runtime, Shifting)
         assert len(held) == (0 if moved else done.tokens_cached)
-        again = engine.complete(tuple(held or PROMPT) + (5,), greedy(max_tokens=3))
+        again = engine.complete((*(held or PROMPT), 5), greedy(max_tokens=3))
         assert again.usage.cached_tokens == (0 if moved else len(held))
 
 
@@ -230,7 +230,7 @@ def test_it_is_evaluated_again_in_parts_and_shown_as_such():
 
 
 def test_it_can_be_cancelled_in_the_middle_of_that():
-    runtime, engine, brake, generation = reevaluating()
+    _, engine, brake, generation = reevaluating()
     generation.cancel()
     brake.release()
     with pytest.raises(Cancelled) as caught:
