@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..errors import BackendError, Unsupported
+from ..errors import BackendError
 from . import bias, chain
 from .candidates import Candidates
 from .dry import Dry, dry_window_size
@@ -41,9 +41,9 @@ class Sampler:
     which a `repeat_last_n` or `dry_penalty_last_n` of -1 stands for. *banned* ids are never chosen,
     whatever their bias: the engine passes all end-of-generation ids of the model where `ignore_eos`
     is set, and none elsewhere. *constraint* is the state of a grammar that the answer must follow.
-    *breakers* are the compiled `dry_sequence_breakers` and must be given where `needs_breakers`.
-    *keep_survivors* is how many of the most likely candidates to keep in `last`; None keeps none
-    and costs nothing.
+    *breakers* are the compiled `dry_sequence_breakers`; DRY needs them (`needs_breakers`).
+    *keep_survivors* is how many of the most likely candidates to keep in `last`, for
+    `post_sampling_probs`; None keeps none and costs nothing.
 
     Raises Unsupported for a parameter that this version does not honour, and InvalidRequest for a
     `logit_bias` of a token that the model does not have. The same seed and the same logits give the
@@ -61,7 +61,12 @@ class Sampler:
         breakers: Breakers | None = None,
         keep_survivors: int | None = None,
     ) -> None:
-        check_supported(params)
+        extras = {
+            "breakers": breakers,
+            "constraint": constraint,
+            "keep_survivors": keep_survivors,
+        }
+        check_supported(params, [name for name, extra in extras.items() if extra is not None])
         check_vocabulary(params, n_vocab)
         self._params = params
         self._shape = (n_vocab,)
@@ -105,14 +110,7 @@ class Sampler:
             self._windows.append(window)
             made["penalties"] = window.penalty(self._params)
         if size := dry_window_size(self._params, context_length):
-            if breakers is None:
-                raise Unsupported(
-                    "dry_multiplier needs a vocabulary to find sequence breakers in, and this "
-                    "model gives none",
-                    field="dry_multiplier",
-                    value=self._params.dry_multiplier,
-                    allowed="0",
-                )
+            assert breakers is not None  # check_supported
             dry = Dry(self._params, size, breakers)
             self._windows.append(dry)
             made["dry"] = dry.penalty

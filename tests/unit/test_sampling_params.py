@@ -150,7 +150,6 @@ HONOURED = {
     "repeat_last_n": -1,
     "frequency_penalty": 1.0,
     "presence_penalty": 1.0,
-    "dry_multiplier": 0.8,
     "dry_base": 2.0,
     "dry_allowed_length": 3,
     "dry_penalty_last_n": 10,
@@ -168,12 +167,13 @@ HONOURED = {
     "n_indent": 1,
     "t_max_predict_ms": 1,
 }
-# Not honoured yet, and values of it that change nothing.
-REFUSED: dict[str, tuple[Any, list[Any]]] = {
-    "samplers": (("top_k", "infill"), [None, (), ("top_k",), ("temperature", "dry")]),
-    "post_sampling_probs": (True, [False]),
-    "grammar": ('root ::= "a"', [None, ""]),
-    "json_schema": ("{}", [None]),
+# Not honoured, values of it that change nothing, and what makes a sampler honour it.
+REFUSED: dict[str, tuple[Any, list[Any], str]] = {
+    "samplers": (("top_k", "infill"), [None, (), ("top_k",), ("temperature", "dry")], ""),
+    "dry_multiplier": (0.8, [0], "breakers"),
+    "post_sampling_probs": (True, [False], "keep_survivors"),
+    "grammar": ('root ::= "a"', [None, ""], "constraint"),
+    "json_schema": ("{}", [None], "constraint"),
 }
 
 
@@ -187,7 +187,7 @@ def test_what_is_honoured_is_supported() -> None:
 
 @pytest.mark.parametrize("field", REFUSED)
 def test_what_is_not_honoured_is_refused_unless_it_changes_nothing(field: str) -> None:
-    value, neutral = REFUSED[field]
+    value, neutral, needed = REFUSED[field]
     with pytest.raises(Unsupported) as caught:
         check_supported(SamplingParams(**{field: value}))
     assert (caught.value.field, caught.value.value) == (field, value)
@@ -195,6 +195,19 @@ def test_what_is_not_honoured_is_refused_unless_it_changes_nothing(field: str) -
     assert repr(value) in str(caught.value)
     for other in neutral:
         check_supported(SamplingParams(**{field: other}))
+    for given in ("breakers", "constraint", "keep_survivors"):
+        if given == needed:
+            check_supported(SamplingParams(**{field: value}), [given])
+        else:
+            with pytest.raises(Unsupported):
+                check_supported(SamplingParams(**{field: value}), [given])
+
+
+@pytest.mark.parametrize(
+    "off", [{"dry_penalty_last_n": 0}, {"samplers": ("top_k",)}, {"mirostat": 1}]
+)
+def test_dry_that_another_field_switches_off_needs_nothing(off: dict[str, Any]) -> None:
+    check_supported(SamplingParams(dry_multiplier=0.8, **off))
 
 
 def test_a_bias_of_a_token_that_is_not_there_is_refused() -> None:
