@@ -24,7 +24,7 @@ from .constraint_matcher import GrammarError, Matcher, make_matcher, make_tokeni
 from .constraint_schema import Checked, check_schema, parse_schema
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -99,11 +99,17 @@ class Constraint(Protocol):
 class CompiledConstraint:
     """A grammar over a vocabulary, shared between threads and answers."""
 
-    def __init__(self, matcher: Matcher) -> None:
-        self._matcher = matcher
+    def __init__(self, make: Callable[[], Matcher]) -> None:
+        self._make = make
+        self._matcher = make()
 
     def start(self) -> Constraint:
-        """A constraint at the beginning of an answer, independent of all others (about 5 us)."""
+        """A constraint at the beginning of an answer, independent of all others (about 5 us).
+
+        The lexer that answers share grows with what they explore, up to a limit; where an answer
+        failed, the next one begins with a fresh lexer (and may raise as compiling does)."""
+        if self._matcher.failed:
+            self._matcher = self._make()
         return self._matcher.copy()
 
 
@@ -181,7 +187,7 @@ class _Grammars:
                 self._compiled.move_to_end(key)
                 return found
         # Outside the lock: a slow grammar holds up nobody but whoever sent it.
-        made = CompiledConstraint(self._make(kind, source, field))
+        made = CompiledConstraint(lambda: self._make(kind, source, field))
         with self._lock:
             self._compiled[key] = made
             if len(self._compiled) > MAX_COMPILED:

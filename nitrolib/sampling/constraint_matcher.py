@@ -81,6 +81,7 @@ def make_matcher(tokenizer: Any, lark: str, texts: TokenTexts, field: str) -> Ma
     """
     module = library(field)
     limits = module.LLParserLimits(
+        max_items_in_row=50_000,
         initial_lexer_fuel=1_000_000,
         step_lexer_fuel=1_000_000,
         step_max_items=1_000_000,
@@ -112,6 +113,8 @@ def make_matcher(tokenizer: Any, lark: str, texts: TokenTexts, field: str) -> Ma
 def _reason(text: str) -> str:
     """The first line of the library's message, without where in our own text it happened."""
     line = text.strip().split("\n")[0]
+    if "Unable to determine if regex is empty" in line:
+        return "patterns too complex to be enforced"
     return line.rpartition("failed to compile JSON schema: ")[2][:300]
 
 
@@ -127,10 +130,19 @@ class Matcher:
         self._words = np.zeros(n_words, np.int32)
         self._row: NDArray[np.float32] | None = None
         self._ended = False
+        self._failed = [False]
 
     def copy(self) -> Matcher:
-        """An independent matcher in the same state (about 3 us)."""
-        return Matcher(self._matcher.deep_copy(), self._texts)
+        """An independent matcher in the same state (about 3 us). What is alike for all answers,
+        the lexer, is shared, and so is whether it `failed`."""
+        copy = Matcher(self._matcher.deep_copy(), self._texts)
+        copy._failed = self._failed
+        return copy
+
+    @property
+    def failed(self) -> bool:
+        """Whether a copy met an error: the lexer they share may have reached its limit for good."""
+        return self._failed[0]
 
     @property
     def may_end(self) -> bool:
@@ -171,7 +183,7 @@ class Matcher:
             if not _is_panic(error):
                 raise
             raise BackendError("the grammar library failed") from error
-        self._fail(f"token {token} is not legal under the grammar")
+        self._fail(f"the grammar does not take token {token}")
 
     def mask(self) -> NDArray[np.bool_]:
         """Which tokens may come next, (n_vocab,) bool, a new array. All False at the end of a
@@ -203,6 +215,7 @@ class Matcher:
         return self._row
 
     def _fail(self, what: str) -> NoReturn:
+        self._failed[0] = True
         raise BackendError(f"{what}: {_reason(self._matcher.get_error())}")
 
 

@@ -23,12 +23,16 @@ MAX_REPEAT = 1_000
 _DIGIT = ("0-9", r"\p{Nd}")
 _WORD = ("0-9A-Za-z_", r"\p{Alphabetic}\p{M}\p{N}\p{Pc}\p{Join_Control}")
 _SPACE = (
-    r"\x{9}-\x{D}\x{20}",
+    r"\x{9}\x{A}\x{C}\x{D}\x{20}",
     r"\x{9}-\x{D}\x{1C}-\x{20}\x{85}\x{A0}\x{1680}\x{180E}\x{2000}-\x{200A}\x{2028}\x{2029}"
     r"\x{202F}\x{205F}\x{3000}\x{FEFF}",
 )
 _CLASSES = {"d": _DIGIT, "w": _WORD, "s": _SPACE}
-_DOT = r"[^\x{A}\x{D}\x{2028}\x{2029}]"
+# Characters that JSON text can only hold as \\u escapes, which are not written. The library drops
+# such a character from a literal in silence, so it must never see one on its own.
+_UNWRITABLE = ((0x0, 0x7), (0xB, 0xB), (0xE, 0x1F), (0x7F, 0x7F))
+_NO_UNWRITABLE = r"\x{0}-\x{7}\x{B}\x{E}-\x{1F}\x{7F}"
+_DOT = rf"[^\x{{A}}\x{{D}}\x{{2028}}\x{{2029}}{_NO_UNWRITABLE}]"
 _CONTROLS = {"n": 10, "r": 13, "t": 9, "f": 12, "v": 11, "0": 0}
 _PLAIN = frozenset("/-\"'`~!@#%&=:;,<> ^$.|?*+()[]{}\\_")
 
@@ -142,7 +146,7 @@ class _Parser:
         if self.take("\\"):
             return self.escape()
         self.position += 1
-        return _character(self.text[self.position - 1])
+        return self.literal(self.text[self.position - 1])
 
     def group(self, depth: int) -> str:
         if self.take("?") and not self.take(":"):
@@ -167,8 +171,13 @@ class _Parser:
             self.position += 1
             self.exact = False
             inner, outer = _CLASSES[letter.lower()]
-            return f"[{inner}]" if letter.islower() else f"[^{outer}]"
-        return _character(self.escaped_character())
+            return f"[{inner}]" if letter.islower() else f"[^{outer}{_NO_UNWRITABLE}]"
+        return self.literal(self.escaped_character())
+
+    def literal(self, char: str) -> str:
+        if not _writable(ord(char), ord(char)):
+            raise self.error("a control character, which is not enforced,")
+        return char if char.isascii() and char.isalnum() else f"\\x{{{ord(char):X}}}"
 
     def escaped_character(self) -> str:
         letter = self.here
@@ -203,7 +212,10 @@ class _Parser:
             if not self.here:
                 raise self.error("a class that is not closed")
             parts.append(self.class_item(negated))
-        return f"[{'^' if negated else ''}{''.join(parts)}]"
+        inner = "".join(parts)
+        if not inner and not negated:
+            raise self.error("a class of control characters, which is not enforced,")
+        return f"[^{inner}{_NO_UNWRITABLE}]" if negated else f"[{inner}]"
 
     def class_item(self, negated: bool) -> str:
         if self.here == "\\" and (letter := self.text[self.position + 1 : self.position + 2]) in (
@@ -219,14 +231,14 @@ class _Parser:
         first = self.class_character()
         ahead = self.text[self.position + 1 : self.position + 2]
         if self.here != "-" or ahead in ("]", ""):
-            return _class_character(first)
+            return _class_range(first, first)
         self.position += 1
         if self.here == "\\" and self.text[self.position + 1 : self.position + 2] in (*"dwsDWS",):
             raise self.error("a range that ends with a class")
         last = self.class_character()
         if last < first:
             raise self.error("a range the wrong way round")
-        return f"{_class_character(first)}-{_class_character(last)}"
+        return _class_range(first, last)
 
     def class_character(self) -> str:
         if self.take("\\"):
@@ -247,11 +259,20 @@ def _is_number(text: str) -> bool:
     return 0 < len(text) <= 9 and text.isascii() and text.isdigit()
 
 
-def _character(char: str) -> str:
-    return char if char.isascii() and char.isalnum() else f"\\x{{{ord(char):X}}}"
+def _writable(first: int, last: int) -> list[tuple[int, int]]:
+    """The range of characters without those that cannot be written, as ranges."""
+    found = []
+    for low, high in _UNWRITABLE:
+        if first <= high and last >= low:
+            if first < low:
+                found.append((first, low - 1))
+            first = high + 1
+    return [*found, (first, last)] if first <= last else found
 
 
-def _class_character(char: str) -> str:
-    if 0xD800 <= ord(char) <= 0xDFFF:
+def _class_range(first: str, last: str) -> str:
+    if any(0xD800 <= ord(char) <= 0xDFFF for char in (first, last)):
         raise PatternError("a surrogate, which is not enforced")
-    return f"\\x{{{ord(char):X}}}"
+    return "".join(
+        f"\\x{{{low:X}}}-\\x{{{high:X}}}" for low, high in _writable(ord(first), ord(last))
+    )

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -42,7 +43,7 @@ MAX_OPTIONAL = 64
 
 MAX_VALUES = 10_000
 MAX_ALTERNATIVES = 256
-"""Ways that `anyOf`, `oneOf`, `type` and references of one place combine."""
+"""Ways in which the alternatives of `anyOf` and `oneOf` at one place combine."""
 
 MAX_COUNT = 1_000_000
 MAX_DIGITS = 15
@@ -64,12 +65,6 @@ _ANNOTATIONS = frozenset({
 })  # fmt: skip
 _CONTAINERS = frozenset({"$defs", "definitions"})
 _ROOT_ONLY = frozenset({"$schema", "$id"})
-_BOUND_TO_TYPE = frozenset({
-    "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf", "minLength",
-    "maxLength", "pattern", "format", "items", "prefixItems", "minItems", "maxItems", "properties",
-    "patternProperties", "additionalProperties", "required", "minProperties", "maxProperties",
-})  # fmt: skip
-
 Schema = dict[str, Any] | bool
 
 
@@ -130,9 +125,11 @@ class Checked:
         }
         return f"%json {json.dumps(schema)}"
 
-    def locate(self, fails: Callable[[Checked], bool], most: int = 200) -> str:
-        """The pointer of the innermost schema that *fails* on its own, trying *most* at most."""
+    def locate(self, fails: Callable[[Checked], bool], seconds: float = 0.5) -> str:
+        """The pointer of the innermost schema that *fails* on its own, as far as that is found in
+        so many seconds."""
         assert isinstance(self.schema, dict)
+        deadline = time.monotonic() + seconds
         definitions = self.schema.get("$defs", {})
         node, at = self.schema, ""
         seen: set[str] = set()
@@ -141,8 +138,7 @@ class Checked:
                 if where in seen or not isinstance(child, dict):
                     continue
                 seen.add(where)
-                most -= 1
-                if most < 0:
+                if time.monotonic() > deadline:
                     return at
                 if fails(Checked({**child, "$defs": definitions}, self.pointers)):
                     node, at = child, where
@@ -415,9 +411,10 @@ class _Walker:
         """Names that a looser reader takes for a match and this one does not would escape: so the
         patterns must be exact, or leave no other name."""
         found: dict[str, Schema] = {}
-        alone = len(value) == 1 and place.node.get("additionalProperties") is False
+        patterns = self.schema_map(place, value)
+        alone = len(patterns) == 1 and place.node.get("additionalProperties") is False
         names = [*_texts(place.node.get("properties")), *_texts(place.node.get("required"))]
-        for pattern, item in self.schema_map(place, value).items():
+        for pattern, item in patterns.items():
             at = place.here + _pointer_key(pattern)
             new, exact = self.translated(pattern, at)
             if not exact and not (alone and all(name.isascii() and name.isprintable()
@@ -538,11 +535,11 @@ class _Walker:
             self.refuse("", "no answer can satisfy the schema", result, "a schema with an instance")
 
     def check_alternatives(self, node: Schema, at: str) -> int:
-        """How many alternatives hold at one place, refused where they multiply to too many."""
+        """How many alternatives hold at one place, refused where they multiply to too many. Types
+        do not count: alternatives of different types do not combine."""
         if not isinstance(node, dict):
             return 1
-        factors = [_n_types(node)]
-        factors += [
+        factors = [
             sum(self.check_alternatives(item, at) for item in node[key])
             for key in ("anyOf", "oneOf")
             if key in node
@@ -605,12 +602,6 @@ def _refs_in_place(node: Schema) -> list[str]:
         return []
     own = [node["$ref"].rpartition("/")[2]] if "$ref" in node else []
     return own + [name for item in _in_place(node) for name in _refs_in_place(item)]
-
-
-def _n_types(node: dict[str, Any]) -> int:
-    if "type" in node:
-        return len(node["type"]) if isinstance(node["type"], list) else 1
-    return 6 if _BOUND_TO_TYPE & node.keys() else 1
 
 
 def _ends(node: Schema, finite: set[str]) -> bool:
