@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ..errors import InvalidRequest
 from .encode import SpecialTokens
+from .history import check_final
 from .message import Message, Prompt, Segment
 from .traced import TEMPLATE, TracedStr, written
 from .variables import Dialect, message_data, template_kwargs, tool_data
@@ -187,20 +188,7 @@ _END_TAG = "CONTINUE_FINAL_MESSAGE_TAG "
 
 
 def _marked(messages: Sequence[Message], add_generation_prompt: bool) -> list[Message]:
-    if add_generation_prompt:
-        raise InvalidRequest(
-            "continue_final_message and add_generation_prompt rule each other out",
-            field="continue_final_message",
-            value=True,
-            allowed="one of the two",
-        )
-    if not messages:
-        raise InvalidRequest(
-            "there is no final message to continue: messages is empty",
-            field="messages",
-            value=[],
-            allowed="at least one message",
-        )
+    check_final(messages, add_generation_prompt)
     *before, last = messages
     return [*before, replace(last, content=last.content + _END_TAG)]
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from ..errors import InvalidRequest
+from ..errors import InvalidRequest, Unsupported
+from .history import check_final
 from .message import Message, Prompt, Segment
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+
+    from .tools import Tool
 
 Style = Literal["auto", "seed", "verbatim", "nitro-0.1.20"]
 
@@ -125,11 +128,37 @@ class PromptTemplate:
         candidates = ("<|im_end|>", self.user_prompt.rstrip(" \t\n"))
         return tuple(dict.fromkeys(text for text in candidates if text))
 
-    def render(self, messages: Sequence[Message]) -> Prompt:
+    def render(
+        self,
+        messages: Sequence[Message],
+        *,
+        tools: Sequence[Tool] | None = None,
+        add_generation_prompt: bool = True,
+        continue_final_message: bool = False,
+        **chat_template_kwargs: Any,
+    ) -> Prompt:
         """The prompt that asks for the assistant's next message after `messages`, which may begin
-        with any role; contents are never trimmed."""
-        if self.style == "nitro-0.1.20":
-            return self._render_as_nitro_did(messages)
+        with any role; contents are never trimmed.
+
+        add_generation_prompt: False leaves out the `ai_prompt` at the end.
+        continue_final_message: the prompt ends with the last message's content; then
+            `add_generation_prompt` must be False.
+
+        Raises Unsupported for tools, calls in messages (`prepare_chat` has a form for them) and
+        other variables: there is no place for them here.
+        """
+        _check_place(messages, tools, chat_template_kwargs)
+        if continue_final_message:
+            check_final(messages, add_generation_prompt)
+        as_nitro = self.style == "nitro-0.1.20"
+        parts = self._as_nitro_did(messages) if as_nitro else self._in_order(messages)
+        if continue_final_message:
+            return _prompt(_up_to(messages[-1], parts))
+        if add_generation_prompt:
+            parts += self._prefix("assistant", first=not parts and not as_nitro)
+        return _prompt(parts)
+
+    def _in_order(self, messages: Sequence[Message]) -> list[Segment]:
         content_sep, turn_sep = (" ", "\n") if self.is_seed_style else ("", "")
         parts = [Segment(self.pre_prompt + turn_sep, special=True)] if self.pre_prompt else []
         for message in sorted(messages, key=lambda message: message.role != "system"):
@@ -138,14 +167,14 @@ class PromptTemplate:
                 Segment(message.content, special=False),
                 Segment(turn_sep, special=True),
             ]
-        return _prompt([*parts, *self._prefix("assistant", first=not parts)])
+        return parts
 
-    def _render_as_nitro_did(self, messages: Sequence[Message]) -> Prompt:
+    def _as_nitro_did(self, messages: Sequence[Message]) -> list[Segment]:
         parts = [Segment(self.pre_prompt, special=True)]
         for message in messages:
             turn = [*self._prefix(message.role), Segment(message.content, special=False)]
             parts = turn + parts if message.role == "system" else parts + turn
-        return _prompt([*parts, *self._prefix("assistant")])
+        return parts
 
     def _prefix(self, role: str, content_sep: str = "", *, first: bool = False) -> list[Segment]:
         prefix = {
@@ -158,6 +187,39 @@ class PromptTemplate:
         if first and self.closing:
             prefix = prefix.removeprefix(self.closing)
         return [Segment(prefix + content_sep, special=True)]
+
+
+def _check_place(
+    messages: Sequence[Message], tools: Sequence[Tool] | None, kwargs: Mapping[str, Any]
+) -> None:
+    """Raise Unsupported for what a prompt template cannot show."""
+    fields = [f"chat_template_kwargs.{name}" for name in kwargs]
+    fields += ["tools"] if tools else []
+    fields += [
+        f"messages[{index}].tool_calls"
+        for index, message in enumerate(messages)
+        if message.tool_calls
+    ]
+    if fields:
+        raise Unsupported(
+            f"a prompt template has no place for {fields[0]}",
+            field=fields[0],
+            allowed="nothing here",
+        )
+
+
+def _up_to(message: Message, parts: list[Segment]) -> list[Segment]:
+    """The parts up to the content of the last message."""
+    if message.role == "system":
+        raise InvalidRequest(
+            "a system message cannot be continued: a prompt template puts it first",
+            field="continue_final_message",
+            value=True,
+            allowed="a last message of another role",
+        )
+    while parts[-1].special:
+        parts = parts[:-1]
+    return parts
 
 
 def _prompt(parts: list[Segment]) -> Prompt:

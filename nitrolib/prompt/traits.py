@@ -43,6 +43,7 @@ class Traits:
     tools: it shows tools, calls and their results, all three.
     one_call, two_calls: what it makes of a conversation with one call and with two in one message;
         None where it refuses that, or has no tools.
+    before_answer: what stands before the text of an answer.
     """
 
     dialect: Dialect
@@ -50,6 +51,7 @@ class Traits:
     tools: bool
     one_call: str | None
     two_calls: str | None
+    before_answer: str
 
 
 @lru_cache(maxsize=64)
@@ -86,6 +88,7 @@ def traits_of(template: ChatTemplate) -> Traits:
     shown = PROBE_NAME in (_tried(template, [_USER], dialect, tools=True) or "") or (
         PROBE_NAME in (_tried(template, [Message("system", "x"), _USER], dialect, tools=True) or "")
     )
+    answered = _tried(template, [_USER, Message("assistant", _RESULT)], dialect) or ""
     heard = one_call is not None and all(
         word in one_call for word in (PROBE_NAME, PROBE_KEY, PROBE_VALUE, _RESULT)
     )
@@ -95,6 +98,7 @@ def traits_of(template: ChatTemplate) -> Traits:
         tools=shown and heard,
         one_call=one_call if heard else None,
         two_calls=two_calls if heard and PROBE_SECOND_NAME in (two_calls or "") else None,
+        before_answer=answered.partition(_RESULT)[0],
     )
 
 

@@ -25,7 +25,7 @@ ROLES = frozenset(("system", "developer", "user", "assistant", "tool", "function
 # those would be texts that cannot become tokens.
 RESERVED = frozenset((
     "add_generation_prompt", "bos_token", "continue_final_message", "eos_token", "messages",
-    "tools",
+    "self", "tools",
 ))  # fmt: skip
 
 MAX_KWARGS_CHARS = 1 << 20
