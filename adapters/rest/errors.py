@@ -133,10 +133,19 @@ def _known(error: Exception) -> Response:
     return _answer(body_of(error), status, headers)
 
 
+# Python 3.13 renamed the phrases of these; a client is told the same by every Python.
+_CODES = {
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "request_entity_too_large",
+    HTTPStatus.REQUEST_URI_TOO_LONG: "request_uri_too_long",
+    HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE: "requested_range_not_satisfiable",
+    HTTPStatus.UNPROCESSABLE_ENTITY: "unprocessable_entity",
+}
+
+
 def _http(error: HTTPException) -> Response:
     """Errors of the framework: unknown route, wrong method, body too large, broken request."""
     status = HTTPStatus(error.code or 500)
-    code = status.phrase.lower().replace(" ", "_").replace("-", "_")
+    code = _CODES.get(status) or status.phrase.lower().replace(" ", "_").replace("-", "_")
     headers = {
         name: value for name, value in error.get_headers() if name in ("Allow", "Retry-After")
     }
