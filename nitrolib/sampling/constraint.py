@@ -4,8 +4,8 @@
     constraint = compiled.start()                       # once an answer
     constraint.allows(token), constraint.accept(token)  # once a token
 
-The sampler draws first and asks `allows`; only a refused draw costs a mask and a second draw
-(`masked`). An answer that is `finished` is complete: it should end there, with "stop", also where
+The sampler draws first and asks `allows`; only a refused draw costs a `mask` and a second draw. An
+answer that is `finished` is complete: it should end there, with "stop", also where
 `ignore_eos` bans every end-of-generation token. One that is cut off (length, cancelled) while
 `may_end` is False is incomplete and must be reported so.
 """
@@ -22,12 +22,10 @@ from ..errors import InvalidRequest
 from .constraint_gbnf import translate_gbnf
 from .constraint_matcher import GrammarError, Matcher, make_matcher, make_tokenizer, refused
 from .constraint_schema import Checked, check_schema, parse_schema
+from .legality import Constraint
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-
-    import numpy as np
-    from numpy.typing import NDArray
 
     from .params import SamplingParams
 
@@ -69,31 +67,6 @@ class TokenTexts(Protocol):
     @property
     def eog(self) -> frozenset[int]:
         """Tokens that end a generation."""
-
-
-class Constraint(Protocol):
-    """Where one answer stands. Belongs to one generation; not thread-safe."""
-
-    @property
-    def may_end(self) -> bool:
-        """Whether an end-of-generation token is legal now: the answer is complete as it stands."""
-
-    @property
-    def finished(self) -> bool:
-        """Whether nothing but the end may follow."""
-
-    def allows(self, token: int) -> bool:
-        """Whether *token* may come next: a check of one token, far cheaper than `mask`."""
-
-    def accept(self, token: int) -> None:
-        """Go on by *token*, once it is chosen; BackendError if it is not legal here."""
-
-    def mask(self) -> NDArray[np.bool_]:
-        """(n_vocab,) bool, True where a token may come next; a new array."""
-
-    def masked(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
-        """A copy of *logits* (n_vocab,) with -inf for what may not come next, in a buffer that the
-        next call overwrites. *logits* stays as it is: there is nothing to restore."""
 
 
 class CompiledConstraint:

@@ -128,7 +128,6 @@ class Matcher:
         self._eog = texts.eog
         n_words = (max(self._n_vocab, int(not texts.eog) + self._n_vocab) + 31) // 32
         self._words = np.zeros(n_words, np.int32)
-        self._row: NDArray[np.float32] | None = None
         self._ended = False
         self._failed = [False]
 
@@ -203,16 +202,6 @@ class Matcher:
             self._fail("the grammar cannot go on")
         bits = np.unpackbits(words.view(np.uint8), count=self._n_vocab, bitorder="little")
         return bits.view(np.bool_)
-
-    def masked(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
-        """*logits* (n_vocab,) with -inf for every token that may not come next, in a buffer of
-        this object that the next call overwrites; *logits* stays as it is."""
-        mask = self.mask()
-        if self._row is None or self._row.shape != logits.shape:
-            self._row = np.empty(logits.shape, np.float32)
-        self._row.fill(-np.inf)
-        np.copyto(self._row[: self._n_vocab], logits[: self._n_vocab], where=mask)
-        return self._row
 
     def _fail(self, what: str) -> NoReturn:
         self._failed[0] = True

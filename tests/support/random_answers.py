@@ -70,7 +70,7 @@ def answer(
             refusals += 1
             mask = constraint.mask()
             assert not mask[token]
-            token = _draw(constraint.masked(logits), rng)
+            token = _draw(np.where(mask, logits, -np.inf), rng)
             assert mask[token]
             assert constraint.allows(token)
         constraint.accept(token)

@@ -173,17 +173,6 @@ def test_a_token_may_end_inside_a_character_only_if_the_character_can_go_on() ->
     assert np.flatnonzero(state.mask()).tolist() == ["é".encode()[1]]
 
 
-def test_masked_hides_what_is_refused_and_leaves_the_logits() -> None:
-    state = begin()
-    logits = np.arange(len(VOCABULARY.pieces), dtype=np.float32)
-    before = logits.copy()
-    row = state.masked(logits)
-    assert (logits == before).all()
-    assert set(np.flatnonzero(np.isfinite(row))) == {ord("y"), ord("n")}
-    assert row[ord("y")] == ord("y")
-    assert state.masked(logits) is row  # one buffer
-
-
 def test_a_vocabulary_without_ends_still_knows_when_it_is_finished() -> None:
     @dataclass(frozen=True)
     class Endless:
