@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from ..errors import NitroError
+from ..errors import InvalidRequest, ModelFileError
 from .message import Message, ToolCall
 from .tools import Tool
 from .variables import Dialect
@@ -56,7 +56,24 @@ class Traits:
 
 @lru_cache(maxsize=64)
 def dialect_of(template: ChatTemplate) -> Dialect:
-    """How a template wants messages."""
+    """How a template wants messages. One that leaves its budget over a probe is not asked again:
+    the probes of a hostile template would add up."""
+    try:
+        return _dialect(template)
+    except ModelFileError:
+        return Dialect()
+
+
+@lru_cache(maxsize=64)
+def traits_of(template: ChatTemplate) -> Traits:
+    """Everything there is to know of a template; a few renderings, once for each template."""
+    try:
+        return _traits(template)
+    except ModelFileError:
+        return Traits(Dialect(), True, False, None, None, "")
+
+
+def _dialect(template: ChatTemplate) -> Dialect:
     dialect = Dialect(
         short_ids=bool(_ASKS_FOR_NINE.search(template.source)),
         none_content=bool(_ASKS_FOR_NONE.search(template.source)),
@@ -77,9 +94,7 @@ def dialect_of(template: ChatTemplate) -> Dialect:
     return dialect
 
 
-@lru_cache(maxsize=64)
-def traits_of(template: ChatTemplate) -> Traits:
-    """Everything there is to know of a template; a few renderings, once for each template."""
+def _traits(template: ChatTemplate) -> Traits:
     dialect = dialect_of(template)
     one_call = two_calls = None
     if "tools" in template.source and "tool_calls" in template.source:
@@ -120,10 +135,11 @@ def _shows(
 def _tried(
     template: ChatTemplate, messages: Sequence[Message], dialect: Dialect, tools: bool = False
 ) -> str | None:
-    """The rendered text, or None where the template does not take the messages."""
+    """The rendered text, or None where the template does not take the messages. Raises
+    ModelFileError where it leaves the sandbox."""
     try:
         return str.__str__(
             template.rendered(messages, tools=(_TOOL,) if tools else None, dialect=dialect)
         )
-    except NitroError:
+    except InvalidRequest:
         return None

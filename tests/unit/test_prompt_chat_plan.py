@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 from support.chat_templates import cases
 from support.mini_vocabulary import MiniVocabulary
 
-from nitrolib.errors import InvalidRequest, Unsupported
+from nitrolib.errors import InvalidRequest, ModelFileError, Unsupported
 from nitrolib.prompt import (
     ChatTemplate,
     Message,
@@ -17,6 +18,7 @@ from nitrolib.prompt import (
     ToolCall,
     ToolChoice,
     Trigger,
+    budget,
     encode,
     joined,
     prepare_chat,
@@ -275,6 +277,15 @@ def test_what_cannot_be_planned_is_refused_where_it_stands(arguments: dict, fiel
             **{"template": family("qwen2.5"), "messages": [ASK], "tools": TOOLS, **arguments}
         )
     assert error.value.field == field
+
+
+def test_the_probes_of_a_hostile_template_do_not_add_up(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(budget, "CPU_S", 0.2)
+    source = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
+    started = time.thread_time()
+    with pytest.raises(ModelFileError):
+        prepare_chat(ChatTemplate(source + "{# type tools tool_calls #}"), [ASK], TOOLS)
+    assert time.thread_time() - started < 2
 
 
 # --- PromptTemplate.render takes what ChatTemplate.render takes ---------------------------------
