@@ -379,10 +379,12 @@ def _is_beginning(text: str, tokens: Sequence[str]) -> bool:
 
 def _overlap(text: str, marker: str) -> int:
     """Length of the longest end of `text` with which the marker begins."""
+    end = text[-len(marker) :]
+    if marker[0] not in end:  # most pieces of most answers
+        return 0
     return next(
-        size for size in range(min(len(text), len(marker)), -1, -1)
-        if text.endswith(marker[:size])
-    )  # fmt: skip
+        size for size in range(len(end), -1, -1) if marker.startswith(end[len(end) - size :])
+    )
 
 
 def joined(events: Sequence[Event], notes: Sequence[str] = ()) -> ParsedAnswer:

@@ -25,6 +25,12 @@ if TYPE_CHECKING:
     from .tools import Tool, ToolChoice
 
 
+_IN_PLAIN_TEXT = (
+    "tools are described in plain text: the chat template has no place for them, or writes calls "
+    "in a form that is not known here"
+)
+
+
 class Template(Protocol):
     """What makes a prompt of messages: ChatTemplate, PromptTemplate, or one's own."""
 
@@ -140,7 +146,7 @@ def prepare_chat(
         prompt = template.render(messages, **options, **({"tools": tools} if called else {}))
     else:
         prompt = template.render(_plain(template, messages, tools, choice, parallel), **options)
-        notes += ("the model's chat template takes no tools: they are described in plain text",)
+        notes += (_IN_PLAIN_TEXT,)
     if not called:
         return ChatPlan(prompt=prompt, stops=template.stops, notes=notes)
     syntax = own or HERMES

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import time
+from pathlib import Path
 
 import pytest
 from support.chat_templates import cases
@@ -23,7 +25,10 @@ from nitrolib.prompt import (
     joined,
     prepare_chat,
 )
-from nitrolib.prompt.call_syntax import HERMES
+from nitrolib.prompt.call_syntax import HERMES, KNOWN
+from nitrolib.prompt.generic_tools import instructions
+
+ROOT = Path(__file__).parents[2]
 
 TOOLS = (
     Tool("get_weather", "Weather.", {"type": "object", "properties": {"city": {"type": "string"}}}),
@@ -81,7 +86,7 @@ def test_any_other_template_gets_them_in_plain_text(name: str):
     assert (plan.format, plan.native) == (HERMES, False)
     assert all(tool.json in plan.prompt.text for tool in TOOLS)
     assert ASK.content in plan.prompt.text
-    assert "described in plain text" in plan.notes[0]
+    assert "in plain text" in plan.notes[0]
 
 
 @pytest.mark.parametrize("name", [*GENERIC, "prompt template"])
@@ -138,6 +143,30 @@ def test_the_generic_form_to_the_letter():
         "So?<|im_end|>\n"
         "<|im_start|>assistant\n"
     )
+
+
+def test_the_document_shows_the_generic_form():
+    document = (ROOT / "docs" / "tools.md").read_text(encoding="utf-8")
+    told, result = re.findall(r"^````\n(.*?)\n^````", document, re.DOTALL | re.MULTILINE)
+    assert told == instructions(TOOLS[1:], ToolChoice("auto"), many=True)
+    prompt = prepare_chat(family("chatml"), HISTORY, TOOLS).prompt.text
+    assert result in prompt
+    for last, choice in (
+        ("Answer with a call of a tool.", ToolChoice("required")),
+        ("... of the tool clock.", ToolChoice("named", "clock")),
+        ("Make one call at most.", ToolChoice("auto")),
+    ):
+        assert f"`{last}`" in document
+        assert last.removeprefix("...") in instructions(TOOLS, choice, many=False)
+    for syntax in KNOWN:
+        assert re.search(rf"^\| [^|]*\b{re.escape(syntax.name)}\b", document, re.MULTILINE)
+
+
+def test_the_documents_example_runs(capsys: pytest.CaptureFixture[str]):
+    document = (ROOT / "docs" / "tools.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"^```python\n(.*?)^```", document, re.DOTALL | re.MULTILINE)
+    exec(compile(code, "docs/tools.md", "exec"), {})
+    assert capsys.readouterr().out.endswith('{"city": "Oslo"}\n')
 
 
 def test_a_template_without_system_messages_tells_the_user():
