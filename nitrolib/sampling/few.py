@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 MOST = 128
 """Candidates that are still few."""
 
+_LIGHT = 1e-200  # weights below have lost digits, or will
+
 TINY = 5e-324  # a target of 0 would choose a banned token that comes first
 
 
@@ -27,12 +29,14 @@ class Few:
     ranked: whether they are known to be in descending order.
     """
 
-    __slots__ = ("ids", "logits", "ranked")
+    __slots__ = ("_weights", "ids", "logits", "ranked", "reference")
 
     def __init__(self, ids: list[int], logits: list[float], ranked: bool = False) -> None:
         self.ids = ids
         self.logits = logits
         self.ranked = ranked
+        self.reference = 0.0
+        self._weights: list[float] | None = None
 
     @classmethod
     def of(cls, candidates: Candidates) -> Few:
@@ -52,23 +56,53 @@ class Few:
 
     def take(self, positions: Sequence[int]) -> None:
         """Keep the candidates at these positions, in this order."""
-        self.ids = [self.ids[position] for position in positions]
-        self.logits = [self.logits[position] for position in positions]
+        ids, logits, weights = self.ids, self.logits, self._weights
+        self.ids = [ids[position] for position in positions]
+        self.logits = [logits[position] for position in positions]
+        if weights is not None:
+            self._weights = [weights[position] for position in positions]
 
-    def cut(self, count: int) -> None:
-        """Keep the first *count*."""
-        del self.ids[count:], self.logits[count:]
+    def keep(self, part: slice) -> None:
+        """Keep the candidates of a slice."""
+        self.ids, self.logits = self.ids[part], self.logits[part]
+        if self._weights is not None:
+            self._weights = self._weights[part]
+
+    def change(self, logits: list[float]) -> None:
+        """Give the candidates other logits."""
+        self.logits = logits
+        self._weights = None
 
     def top(self) -> float:
         """The largest logit."""
         return self.logits[0] if self.ranked else max(self.logits)
 
-    def weights(self, temperature: float = 1.0) -> list[float]:
-        """What the candidates' probabilities are in proportion to; the largest weighs 1. At a
-        temperature of 0 the first of the largest has all the weight."""
-        top = self.top()
+    def weights(self) -> list[float]:
+        """What the candidates' probabilities are in proportion to: exp(logit - reference).
+
+        They are reckoned once and kept as candidates are dropped, until those that are left have
+        too little weight for that.
+        """
+        weights = self._weights
+        if weights is None or max(weights) < _LIGHT:
+            reference = self.reference = self.top()
+            weights = self._weights = [exp(logit - reference) for logit in self.logits]
+        return weights
+
+    def expectation(self) -> float:
+        """The mean of logit - reference by probability: the logarithm of the sum of the weights,
+        less this, is the entropy in nats."""
+        weights, reference = self.weights(), self.reference
+        total: float = sum(weights)
+        pairs = zip(weights, self.logits, strict=True)
+        return sum([w * (logit - reference) for w, logit in pairs if w]) / total
+
+    def weights_at(self, temperature: float) -> list[float]:
+        """`weights` with the logits divided by *temperature*; at 0 the first of the largest has all
+        the weight."""
         if temperature == 1:
-            return [exp(logit - top) for logit in self.logits]
+            return self.weights()
+        top = self.top()
         if temperature > 0:
             return [exp((logit - top) / temperature) for logit in self.logits]
         best = self.logits.index(top)
@@ -77,5 +111,5 @@ class Few:
     def draw(self, u: float, temperature: float = 1.0) -> int:
         """The position of the first candidate at which the probabilities, added up in order, reach
         *u*, a number from 0 to 1."""
-        sums = list(accumulate(self.weights(temperature)))
+        sums = list(accumulate(self.weights_at(temperature)))
         return bisect_left(sums, max(u * sums[-1], TINY))

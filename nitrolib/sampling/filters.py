@@ -7,8 +7,9 @@ one. Probabilities are softmax over the candidates handed in. `..._few` do the s
 from __future__ import annotations
 
 import math
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from itertools import accumulate
+from operator import neg
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -62,7 +63,7 @@ def min_p(candidates: Candidates, p: float, min_keep: int = 0) -> Candidates:
 def top_k_few(few: Few, k: int) -> None:
     if k > 0:
         few.rank()
-        few.cut(k)
+        few.keep(slice(k))
 
 
 def top_p_few(few: Few, p: float, min_keep: int = 0) -> None:
@@ -70,19 +71,23 @@ def top_p_few(few: Few, p: float, min_keep: int = 0) -> None:
         return
     few.rank()
     sums = list(accumulate(few.weights()))
-    few.cut(max(bisect_left(sums, p * sums[-1]) + 1, min_keep))
+    few.keep(slice(max(bisect_left(sums, p * sums[-1]) + 1, min_keep)))
 
 
 def min_p_few(few: Few, p: float, min_keep: int = 0) -> None:
     if p <= 0:
         return
     cut = few.top() + min(0.0, math.log(p))
+    if few.ranked:
+        count = bisect_right(few.logits, -cut, key=neg)
+        few.keep(slice(max(count, min_keep)))
+        return
     kept = [position for position, logit in enumerate(few.logits) if logit >= cut]
     if len(kept) >= min_keep:
         few.take(kept)
     else:
         few.rank()
-        few.cut(min_keep)
+        few.keep(slice(min_keep))
 
 
 def _at_least(candidates: Candidates, kept: Indices, min_keep: int, *, ranked: bool) -> Candidates:

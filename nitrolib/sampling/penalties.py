@@ -48,7 +48,8 @@ class Penalty(NamedTuple):
     def few(self, few: Few) -> None:
         """The same on few candidates."""
         left = self.wide(Candidates(np.array(few.ids, np.intp), np.array(few.logits, np.float64)))
-        few.logits, few.ranked = left.logits.tolist(), False
+        few.change(left.logits.tolist())
+        few.ranked = False
 
 
 def window_size(params: SamplingParams, context_length: int) -> int:

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from .candidates import Candidates, Logits
     from .few import Few
 
-_CHUNK = 16_384  # values read at once: 128 KiB of doubles stay in the cache
+_CHUNK = 8_192  # values read at once
+_ONES = np.ones(_CHUNK, np.float32)
 
 
 def top_n_sigma(candidates: Candidates, n: float) -> Candidates:
@@ -34,8 +35,9 @@ def top_n_sigma_top_k(candidates: Candidates, n: float, k: int) -> Candidates:
     kept = top_k(candidates, k)
     if n <= 0 or logits.size <= 1:
         return kept
-    cut = float(kept.logits.max()) - n * deviation(logits)
-    return kept._replace(logits=_masked(kept.logits, cut))
+    few = kept.logits.astype(np.float64)
+    few[few < few.max() - n * deviation(logits)] = -math.inf
+    return kept._replace(logits=few)
 
 
 def top_n_sigma_few(few: Few, n: float) -> None:
@@ -46,21 +48,38 @@ def top_n_sigma_few(few: Few, n: float) -> None:
     mean = math.fsum(finite) / len(finite)
     sigma = math.sqrt(math.fsum((logit - mean) ** 2 for logit in finite) / len(finite))
     cut = few.top() - n * sigma
-    few.logits = [logit if logit >= cut else -math.inf for logit in few.logits]
+    few.change([logit if logit >= cut else -math.inf for logit in few.logits])
 
 
 def deviation(logits: Logits) -> float:
     """The population standard deviation of the finite ones of *logits* (n,), at least one."""
-    top = float(logits.max())
+    if logits.dtype == np.float32:
+        found = _single(logits)
+        if found is not None:
+            return found
+    finite = logits[logits > -math.inf].astype(np.float64)
+    return float(finite.std())
+
+
+def _single(logits: Logits) -> float | None:
+    """The same in single precision, in one pass; None where that does not do (a logit of -inf, or
+    so large that its square is not finite).
+
+    Sums of differences from about the mean, and of their squares, lose no digits; chunk by chunk
+    they stay in the cache, and too short for BLAS to wake its threads.
+    """
+    sample = logits[:: max(1, logits.size // 16)]
     total = squares = 0.0
-    buffer = np.empty(min(_CHUNK, logits.size))
-    for start in range(0, logits.size, _CHUNK):
-        chunk = logits[start : start + _CHUNK]
-        below = np.subtract(chunk, top, out=buffer[: chunk.size], dtype=np.float64)
-        total += float(below.sum())
-        squares += float(np.einsum("i,i->", below, below))  # not a dot: BLAS would start threads
-    if total == -math.inf:
-        return deviation(logits[logits > -math.inf])
+    buffer = np.empty(min(_CHUNK, logits.size), np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):
+        about = np.float32(np.add.reduce(sample) / sample.size)
+        for start in range(0, logits.size, _CHUNK):
+            chunk = logits[start : start + _CHUNK]
+            apart = np.subtract(chunk, about, out=buffer[: chunk.size])
+            total += float(apart.dot(_ONES[: chunk.size]))
+            squares += float(apart.dot(apart))
+    if not (math.isfinite(total) and math.isfinite(squares)):
+        return None
     mean = total / logits.size
     return math.sqrt(max(0.0, squares / logits.size - mean * mean))
 

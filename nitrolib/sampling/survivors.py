@@ -32,7 +32,7 @@ def of_one(token: int, count: int) -> Survivors:
 
 def of_few(few: Few, temperature: float, token: int, count: int) -> Survivors:
     """*temperature* is what is left to divide the logits by."""
-    weights = few.weights(temperature)
+    weights = few.weights_at(temperature)
     total = sum(weights)
     by_id = {few.ids[i]: weight / total for i, weight in enumerate(weights) if weight}
     ordered = sorted(by_id.items(), key=lambda pair: -pair[1])

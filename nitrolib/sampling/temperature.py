@@ -54,12 +54,7 @@ class Heat(NamedTuple):
         if n <= 1:
             return 1.0
         few.rank()
-        weights = few.weights()
-        top = few.logits[0]
-        pairs = zip(weights, few.logits, strict=True)
-        total = sum(weights)
-        expected = sum(weight * (logit - top) for weight, logit in pairs if weight) / total
-        return self._moved(math.log(total) - expected, n)
+        return self._moved(math.log(sum(few.weights())) - few.expectation(), n)
 
     def _moved(self, entropy: float, n: int) -> float:
         # Rounding may leave the share a little outside, where a power may have no value.
@@ -95,11 +90,11 @@ def temperature_few(few: Few, t: float) -> None:
         return
     logits, top = few.logits, few.top()
     if t > 0 and math.isfinite(top / t):
-        few.logits = [logit / t for logit in logits]
+        few.change([logit / t for logit in logits])
         return
-    best = logits.index(top)
-    few.logits = [-math.inf] * len(logits)
-    few.logits[best] = top
+    greedy = [-math.inf] * len(logits)
+    greedy[logits.index(top)] = top
+    few.change(greedy)
 
 
 def heated(candidates: Candidates, heat: Heat) -> Candidates:

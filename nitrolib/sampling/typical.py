@@ -40,13 +40,10 @@ def typical(candidates: Candidates, p: float, min_keep: int = 0) -> Candidates:
 def typical_few(few: Few, p: float, min_keep: int = 0) -> None:
     """`typical` on a few candidates."""
     few.rank()
-    top = few.logits[0]
-    below = [logit - top for logit in few.logits]
     weights = few.weights()
-    total = sum(weights)
-    expected = sum(w * d for w, d in zip(weights, below, strict=True) if w) / total
-    scores = [abs(d - expected) for d in below]
+    middle = few.expectation() + few.reference
+    scores = [abs(logit - middle) for logit in few.logits]
     order = sorted(range(len(scores)), key=scores.__getitem__)
     sums = list(accumulate([weights[position] for position in order]))
-    few.take(order[: max(bisect_right(sums, p * total) + 1, min_keep)])
+    few.take(order[: max(bisect_right(sums, p * sums[-1]) + 1, min_keep)])
     few.ranked = False

@@ -59,4 +59,4 @@ class Xtc:
         least = max(self._threshold * sum(weights), 5e-324)
         dropped = sum(weight >= least for weight in weights) - 1
         if dropped >= 1 and size - dropped >= self._min_keep:
-            del few.ids[:dropped], few.logits[:dropped]
+            few.keep(slice(dropped, None))

@@ -130,7 +130,7 @@ def top_n_sigma(candidates: Plain, n: float) -> Plain:
     mean = math.fsum(finite) / len(finite)
     sigma = math.sqrt(math.fsum((logit - mean) ** 2 for logit in finite) / len(finite))
     cut = max(finite) - n * sigma
-    if any(abs(logit - cut) < 1e-6 for logit in finite):
+    if any(abs(logit - cut) < 1e-5 for logit in finite):
         raise Close
     return [(token_id, logit if logit >= cut else -math.inf) for token_id, logit in candidates]
 
