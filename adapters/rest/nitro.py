@@ -7,10 +7,10 @@ from urllib.parse import quote
 
 from flask import Blueprint, Response, current_app, g, jsonify, request
 
-from nitrolib.errors import ContextOverflow, InvalidRequest, ModelAlreadyLoaded, NitroError
+from nitrolib.errors import InvalidRequest, ModelAlreadyLoaded, NitroError
 from nitrolib.validation import schema
 
-from . import jsonbody, nitro_chat, nitro_embeddings, nitro_load, nitro_status, sse
+from . import chat_answer, jsonbody, nitro_chat, nitro_embeddings, nitro_load, nitro_status, sse
 from .errors import load_failed
 
 if TYPE_CHECKING:
@@ -96,25 +96,33 @@ def chat() -> ResponseReturnValue:
     profile = here.profile
     body, defaults = _read("ChatCompletionRequest")
     g.ignored += _unknown_in_messages(body["messages"])
-    asked = nitro_chat.from_body(body, defaults, profile)
+    stream = _wants_stream(body)
     if not profile.chats and here.engine.status().model is not None:
         raise InvalidRequest("Not support completion for embedding model", field="model")
+    asked = nitro_chat.from_body(body, defaults, profile, here.engine, stream=stream)
     try:
-        generation = here.engine.submit(asked)
-    except ContextOverflow as error:
-        error.field = "messages"  # the client sent no prompt
+        generations = here.engine.submit_choices(asked.request, asked.n)
+    except InvalidRequest as error:
+        nitro_chat.own_field(error, body)
         raise
-    watch = here.watcher.watch(request.environ, generation.cancel)
-    if _wants_stream(body):
-        usage = bool((body.get("stream_options") or {}).get("include_usage"))
 
-        def release() -> None:
-            watch.close()
+    def cancel() -> None:
+        for generation in generations:
             generation.cancel()
 
-        return sse.respond(nitro_chat.events(generation, include_usage=usage), release)
-    with watch, generation:
-        return jsonify(nitro_chat.completion(generation.result()))
+    watch = here.watcher.watch(request.environ, cancel)
+
+    def release() -> None:
+        watch.close()
+        cancel()
+
+    if stream:
+        return sse.respond(chat_answer.events(generations, asked.form), release)
+    try:
+        results = [generation.result() for generation in generations]
+    finally:
+        release()
+    return jsonify(chat_answer.completion(results, asked.form))
 
 
 def embeddings() -> ResponseReturnValue:

@@ -1,48 +1,26 @@
-"""Chat of the Nitro dialect: a body becomes a GenerationRequest, chunks become its answers."""
+"""Chat of the Nitro dialect: a body becomes a GenerationRequest and the form of its answer."""
 
 from __future__ import annotations
 
-import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from nitrolib.errors import InvalidRequest, Unsupported
+from nitrolib.errors import InvalidRequest, ModelNotLoaded, Unsupported
 from nitrolib.validation import shorten
 
-from .ids import random_id
+from . import chat_details, chat_params, chat_probs
+from .chat_answer import AnswerForm
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
 
-    from nitrolib.engine import Generation
-    from nitrolib.engine.request import Completion, GenerationRequest, Usage
+    from nitrolib.engine import Engine
+    from nitrolib.engine.request import GenerationRequest
     from nitrolib.prompt import Message
-    from nitrolib.sampling import SamplingParams
 
     from .service import Profile
 
-__all__ = ["completion", "events", "from_body", "sampling"]
-
-# Fields that SamplingParams has too, and those it knows by another name.
-_SAMPLING = (
-    "dynatemp_exponent",
-    "dynatemp_range",
-    "frequency_penalty",
-    "ignore_eos",
-    "min_keep",
-    "min_p",
-    "mirostat",
-    "mirostat_eta",
-    "mirostat_tau",
-    "presence_penalty",
-    "repeat_last_n",
-    "repeat_penalty",
-    "seed",
-    "temperature",
-    "top_k",
-    "top_p",
-    "typ_p",
-)
-_RENAMED = {"typ_p": "typical_p"}
+__all__ = ["Chat", "from_body", "own_field"]
 
 _NO_CHOICE = ("auto", "none")
 # Fields that ask for something this dialect does not do, and the values that ask for nothing.
@@ -51,47 +29,101 @@ _REFUSED: Mapping[str, Callable[[Any], bool]] = {
     "function_call": lambda value: value in _NO_CHOICE,
     "functions": lambda value: value == [],
     "grammar_file": lambda value: value == "",
-    "logprobs": lambda value: value is False,
+    "lora": lambda value: value == [],
     "modalities": lambda value: value == ["text"],
-    "n": lambda value: value == 1,
-    "n_probs": lambda value: value == 0,
+    "multimodal_data": lambda value: value == [],
+    "n_keep": lambda value: value == 0,
     "prediction": lambda _value: False,
     "prompt": lambda _value: False,
-    "response_format": lambda value: value.get("type") in (None, "text"),
     "tool_choice": lambda value: value in _NO_CHOICE,
     "tools": lambda value: value == [],
-    "top_logprobs": lambda value: value == 0,
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Chat:
+    """What a chat asks for: a request, how many answers to it, and what they show."""
+
+    request: GenerationRequest
+    n: int
+    form: AnswerForm
+
+
 def from_body(
-    body: Mapping[str, Any], defaults: Mapping[str, Any], profile: Profile
+    body: Mapping[str, Any],
+    defaults: Mapping[str, Any],
+    profile: Profile,
+    engine: Engine,
+    *,
+    stream: bool,
+) -> Chat:
+    """The chat in *body*, already checked against the schema whose *defaults* are given.
+
+    Raises InvalidRequest and Unsupported, and ModelNotLoaded where the loaded model is asked.
+    """
+    _refuse_unsupported(body)
+    n: int = body.get("n", 1)
+    listed = chat_probs.asked(body)
+    request = _request(body, defaults, profile, engine, listed)
+    if listed and not stream:
+        _check_probs(listed, request, n, engine)
+    form = AnswerForm(
+        request=request,
+        probs=listed,
+        tokens=body.get("return_tokens", False),
+        vocabulary=engine.vocabulary if chat_details.wanted(body) else None,
+        fields=tuple(body.get("response_fields", ())),
+        usage_event=bool((body.get("stream_options") or {}).get("include_usage")),
+    )
+    return Chat(request, n, form)
+
+
+def own_field(error: InvalidRequest, body: Mapping[str, Any]) -> None:
+    """Call the field of an *error* of the engine as the client called it."""
+    if error.field == "prompt":
+        error.field = "messages"
+    elif error.field == "json_schema" and "json_schema" not in body:
+        error.field = "response_format"
+
+
+def _request(
+    body: Mapping[str, Any],
+    defaults: Mapping[str, Any],
+    profile: Profile,
+    engine: Engine,
+    listed: int | None,
 ) -> GenerationRequest:
-    """The request in *body*, already checked against the schema whose *defaults* are given."""
     from nitrolib.engine.request import GenerationRequest
 
-    _refuse_unsupported(body)
-    prompt = profile.template.render(_messages(body["messages"]))
-    params = sampling(body, defaults, profile)
-    return GenerationRequest(prompt=prompt, params=params, kind="chat", strip_leading_space=True)
-
-
-def sampling(
-    body: Mapping[str, Any], defaults: Mapping[str, Any], profile: Profile
-) -> SamplingParams:
-    """The sampling of a chat; what it leaves out has the dialect's default."""
-    from nitrolib.sampling import SamplingParams
-
-    values = {**defaults, **body}
-    if "repeat_last_n" not in body and profile.repeat_last_n is not None:
-        values["repeat_last_n"] = profile.repeat_last_n
-    return SamplingParams(
-        **{_RENAMED.get(name, name): values[name] for name in _SAMPLING},
-        grammar=body.get("grammar") or None,
-        max_tokens=_max_tokens(body, defaults),
-        stop=_stops(body, profile),
-        logit_bias=_logit_bias(body.get("logit_bias", {})),
+    messages = _messages(body["messages"])
+    params = chat_params.sampling(
+        body,
+        defaults,
+        profile,
+        logit_bias=chat_params.biases(body, engine),
+        n_probs=0 if listed is None else max(listed, 1),
     )
+    note = chat_params.limit(body, defaults)[1]
+    return GenerationRequest(
+        prompt=profile.template.render(messages),
+        params=params,
+        kind="chat",
+        strip_leading_space=True,
+        cache_prompt=body.get("cache_prompt", True),
+        id_slot=body.get("id_slot", -1),
+        timings_per_token=body.get("timings_per_token", False),
+        return_progress=body.get("return_progress", False),
+        notes=() if note is None else (note,),
+    )
+
+
+def _check_probs(listed: int, request: GenerationRequest, n: int, engine: Engine) -> None:
+    model = engine.status().model
+    if model is None:
+        raise ModelNotLoaded
+    most = request.params.max_tokens
+    tokens = model.n_ctx if most is None else min(most, model.n_ctx)
+    chat_probs.check_amount(min(listed, model.n_vocab), tokens, n)
 
 
 def _refuse_unsupported(body: Mapping[str, Any]) -> None:
@@ -138,124 +170,3 @@ def _part(part: Mapping[str, Any], field: str) -> str:
     if "text" not in part:
         raise InvalidRequest(f"{field}/text is required", field=f"{field}/text", allowed="a text")
     return str(part["text"])
-
-
-def _max_tokens(body: Mapping[str, Any], defaults: Mapping[str, Any]) -> int | None:
-    given = {body[name] for name in ("max_tokens", "max_completion_tokens") if name in body}
-    if len(given) > 1:
-        raise InvalidRequest(
-            "max_tokens and max_completion_tokens differ",
-            field="max_completion_tokens",
-            value=body["max_completion_tokens"],
-            allowed="the same number, or one of the two",
-        )
-    limit: int = given.pop() if given else defaults["max_tokens"]
-    return None if limit == -1 else limit
-
-
-def _stops(body: Mapping[str, Any], profile: Profile) -> tuple[str, ...]:
-    """The request's own stop words (else those of the load), then the template's."""
-    from nitrolib.sampling import clean_stops
-
-    own = body.get("stop", profile.stop)
-    words = [own] if isinstance(own, str) else own
-    return clean_stops([*words, *profile.template.stops])
-
-
-def _logit_bias(given: Any) -> tuple[tuple[int, float], ...]:
-    pairs = given.items() if isinstance(given, dict) else enumerate(given)
-    if isinstance(given, dict):
-        return tuple(_bias(key, bias, f"logit_bias/{key}") for key, bias in pairs)
-    return tuple(_bias_pair(pair, f"logit_bias/{index}") for index, pair in pairs)
-
-
-def _bias_pair(pair: Any, field: str) -> tuple[int, float]:
-    if not isinstance(pair, list) or len(pair) != 2:
-        raise InvalidRequest(
-            f"{field} must be a pair of token id and number, got {shorten(pair)}",
-            field=field,
-            value=shorten(pair),
-            allowed="[token id, number or false]",
-        )
-    return _bias(pair[0], pair[1], field)
-
-
-def _bias(key: Any, bias: Any, field: str) -> tuple[int, float]:
-    if isinstance(key, str) and not (key.isascii() and key.isdigit() and len(key) < 10):
-        raise Unsupported(
-            f"{field}: a text in place of a token id is not supported",
-            field=field,
-            value=shorten(key),
-            allowed="a token id",
-        )
-    if isinstance(key, bool) or not isinstance(key, int | str) or int(key) < 0:
-        raise InvalidRequest(
-            f"{field} must be for a token id, got {shorten(key)}",
-            field=field,
-            value=shorten(key),
-            allowed="a token id",
-        )
-    if bias is False:
-        return int(key), float("-inf")
-    if isinstance(bias, bool) or not isinstance(bias, int | float):
-        raise InvalidRequest(
-            f"{field} must be a number or false, got {shorten(bias)}",
-            field=field,
-            value=shorten(bias),
-            allowed="a number, or false to forbid the token",
-        )
-    return int(key), float(bias)
-
-
-def completion(result: Completion) -> dict[str, Any]:
-    """The whole answer as one JSON object."""
-    choice = {
-        "finish_reason": result.finish_reason,
-        "index": 0,
-        "message": {"content": result.text, "role": "assistant"},
-    }
-    answer = {
-        "choices": [choice],
-        "created": int(time.time()),
-        "id": random_id(),
-        "model": "_",
-        "object": "chat.completion",
-        "system_fingerprint": "_",
-        "usage": _usage(result.usage),
-    }
-    return {**answer, "warnings": list(result.notes)} if result.notes else answer
-
-
-def events(generation: Generation, *, include_usage: bool) -> Iterator[dict[str, Any]]:
-    """The answer as stream events: text as it comes, then the finish reason, then, if asked for,
-    the usage. The role stands in the first of them."""
-    fixed = {
-        "created": int(time.time()),
-        "id": random_id(),
-        "model": "_",
-        "object": "chat.completion.chunk",
-    }
-    delta: dict[str, Any] = {"role": "assistant"}
-    for chunk in generation:
-        if chunk.text:
-            yield {"choices": [_choice({"content": chunk.text, **delta}, None)], **fixed}
-            delta = {}
-        if chunk.finish_reason is not None:
-            last = {"choices": [_choice(delta, chunk.finish_reason)], **fixed}
-            notes = generation.request.notes
-            yield {**last, "warnings": list(notes)} if notes else last
-        if chunk.usage is not None and include_usage:
-            yield {"choices": [], **fixed, "usage": _usage(chunk.usage)}
-
-
-def _choice(delta: dict[str, Any], finish_reason: str | None) -> dict[str, Any]:
-    return {"delta": delta, "finish_reason": finish_reason, "index": 0}
-
-
-def _usage(usage: Usage) -> dict[str, Any]:
-    return {
-        "completion_tokens": usage.completion_tokens,
-        "prompt_tokens": usage.prompt_tokens,
-        "total_tokens": usage.total_tokens,
-        "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
-    }

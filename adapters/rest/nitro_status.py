@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from nitrolib.validation import schema
 
-from .nitro_chat import sampling
+from .chat_params import sampling
 
 if TYPE_CHECKING:
     from nitrolib.engine.request import EngineStatus, ModelStatus

@@ -108,8 +108,8 @@ def test_a_bad_field_is_a_bad_request_that_names_it(client: OpenAI) -> None:
     assert caught.value.param == "temperature"
     assert caught.value.type == "invalid_request_error"
     with pytest.raises(openai.BadRequestError) as caught:
-        client.chat.completions.create(model="x", messages=HELLO, n=2)
-    assert (caught.value.param, caught.value.code) == ("n", "unsupported")
+        client.chat.completions.create(model="x", messages=HELLO, modalities=["audio"])
+    assert (caught.value.param, caught.value.code) == ("modalities", "unsupported")
 
 
 def test_an_over_long_prompt_is_a_bad_request_with_its_code(client: OpenAI) -> None:

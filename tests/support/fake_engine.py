@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import threading
+import asyncio
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from nitrolib.backends.base import LoadOptions
+from nitrolib.engine.choices import check_count, each
 from nitrolib.engine.request import (
     Chunk,
     Completion,
@@ -14,17 +16,21 @@ from nitrolib.engine.request import (
     EngineStatus,
     GenerationRequest,
     ModelStatus,
+    Progress,
     SlotStatus,
     Timings,
+    TokenProb,
+    TokenProbs,
     Usage,
 )
 from nitrolib.errors import Cancelled, ModelAlreadyLoaded, ModelNotLoaded, NitroError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator, Iterator
 
 USAGE = Usage(prompt_tokens=90, completion_tokens=13, cached_tokens=7)
-TIMINGS = Timings(queue_s=0.0, prefill_s=0.1, decode_s=0.2)
+TIMINGS = Timings(queue_s=0.0, prefill_s=0.1, decode_s=0.2, cache_n=7, prompt_n=83, predicted_n=13)
+PROGRESS = Progress(total=90, cached=7, processed=50, time_s=0.25)
 
 
 def model_status(path: str = "fake.gguf", options: LoadOptions | None = None) -> ModelStatus:
@@ -69,6 +75,7 @@ class FakeEngine:
         self.model: ModelStatus | None = model_status() if loaded else None
         self.pieces: tuple[str, ...] = ("Hello", " there")
         self.finish_reason = "stop"
+        self.truncated = False
         self.notes: tuple[str, ...] = ()
         self.load_notes: tuple[str, ...] = ()
         self.refuse: Exception | None = None
@@ -100,14 +107,30 @@ class FakeEngine:
     def status(self) -> EngineStatus:
         return EngineStatus(model=self.model, loading=False, running=0, waiting=0, max_queue=64)
 
-    def submit(self, request: GenerationRequest) -> FakeGeneration:
+    @property
+    def vocabulary(self) -> SimpleNamespace:
+        """A byte for every token below 256, and a BOS token."""
+        if self.model is None:
+            raise ModelNotLoaded
+        pieces = [bytes([byte]) for byte in range(256)]
+        return SimpleNamespace(pieces=[*pieces, b""], special={"<s>": 256})
+
+    def tokenize(self, text: str) -> list[int]:
+        return list(text.encode())
+
+    def submit_choices(self, request: GenerationRequest, n: int) -> tuple[FakeGeneration, ...]:
         if self.model is None:
             raise ModelNotLoaded
         if self.refuse is not None:
             raise self.refuse
+        check_count(n, 64)
         self.requests.append(request)
-        self.generations.append(FakeGeneration(self, replace(request, notes=self.notes)))
-        return self.generations[-1]
+        made = tuple(
+            FakeGeneration(self, replace(one, notes=request.notes + self.notes))
+            for one in each(request, n)
+        )
+        self.generations += made
+        return made
 
     def submit_embed(self, inputs: Any) -> FakeEmbedding:
         if self.model is None:
@@ -133,42 +156,63 @@ class _FakeHandle:
 
 
 class FakeGeneration(_FakeHandle):
-    """The scripted answer. With `hold` it waits before its first chunk until it is cancelled."""
-
-    hold = False
+    """The scripted answer."""
 
     def __init__(self, engine: FakeEngine, request: GenerationRequest) -> None:
         self.engine = engine
         self.request = request
-        self.gone = threading.Event()
-
-    def cancel(self) -> None:
-        super().cancel()
-        self.gone.set()
 
     def __iter__(self) -> Iterator[Chunk]:
-        engine = self.engine
-        for piece in engine.pieces:
-            yield Chunk(text=piece, token_ids=(5,))
+        engine, request = self.engine, self.request
+        every = TIMINGS if request.timings_per_token else None
+        if request.return_progress:
+            yield Chunk(text="", progress=PROGRESS, timings=every)
+        for index, piece in enumerate(engine.pieces):
+            probs = self._probs()[index : index + 1]
+            yield Chunk(text=piece, token_ids=(index,), timings=every, probs=probs)
         if engine.fail is not None:
             raise engine.fail
         yield Chunk(text="", finish_reason=engine.finish_reason, usage=USAGE, timings=TIMINGS)
 
+    async def __aiter__(self) -> AsyncIterator[Chunk]:
+        for chunk in self:
+            yield chunk
+            await asyncio.sleep(0)  # the other choices' turn
+
     def result(self) -> Completion:
-        for _ in self:
-            continue
+        engine = self.engine
+        if engine.fail is not None:
+            raise engine.fail
         if self.cancelled:
             raise Cancelled("cancelled", reason="caller")
         return Completion(
-            text="".join(self.engine.pieces),
-            prompt_token_ids=(1,),
-            token_ids=(5,),
-            finish_reason=self.engine.finish_reason,
+            text="".join(engine.pieces),
+            prompt_token_ids=(256, 80),
+            token_ids=tuple(range(len(engine.pieces))),
+            finish_reason=engine.finish_reason,
             stop=None,
             usage=USAGE,
             timings=TIMINGS,
             slot=0,
+            seed=self.request.params.seed % 2**32,
+            truncated=engine.truncated,
+            probs=self._probs(),
             notes=self.request.notes,
+        )
+
+    def _probs(self) -> tuple[TokenProbs, ...]:
+        """An entry for every piece; the others have the bytes of one character and a half."""
+        params = self.request.params
+        if params.n_probs == 0:
+            return ()
+        after = params.post_sampling_probs
+        number = {"prob": 0.25} if after else {"logprob": -0.25}
+        other = {"logprob": None, "prob": None, **number}
+        piece = b"a\xc3"
+        top = tuple(TokenProb(id=255 - one, piece=piece, **other) for one in range(params.n_probs))
+        return tuple(
+            TokenProbs(id=index, text=piece, top=top, **number)
+            for index, piece in enumerate(self.engine.pieces)
         )
 
 

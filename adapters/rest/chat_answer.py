@@ -1,0 +1,158 @@
+"""Answers of a chat: completions become one JSON object, chunks become the events of a stream."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from .chat_details import details, progress, select, timings
+from .chat_probs import logprobs
+from .ids import random_id
+from .interleave import interleave
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from nitrolib.engine import Generation
+    from nitrolib.engine.request import Chunk, Completion, GenerationRequest, TokenProbs, Usage
+    from nitrolib.gguf import Vocabulary
+
+__all__ = ["AnswerForm", "completion", "events"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerForm:
+    """What an answer shows.
+
+    request: what was asked of the engine.
+    probs: tokens listed with each token of the answer; None is no logprobs at all.
+    tokens: token ids in every choice.
+    vocabulary: the model's, where details are wanted (settings, prompt, counts and timings, see
+        `chat_details`); else None.
+    fields: paths that the answer is reduced to; empty is all of it.
+    usage_event: a last event of a stream with the usage.
+    """
+
+    request: GenerationRequest
+    probs: int | None = None
+    tokens: bool = False
+    vocabulary: Vocabulary | None = None
+    fields: tuple[str, ...] = ()
+    usage_event: bool = False
+
+
+def completion(results: Sequence[Completion], form: AnswerForm) -> dict[str, Any]:
+    """The whole answer, of one or more choices, as one JSON object."""
+    answer = {
+        "choices": [_whole_choice(index, one, form) for index, one in enumerate(results)],
+        "created": int(time.time()),
+        "id": random_id(),
+        "model": "_",
+        "object": "chat.completion",
+        "system_fingerprint": "_",
+        "usage": _usage([one.usage for one in results]),
+    }
+    if form.vocabulary is not None:
+        answer |= details(results, form.request, form.vocabulary, stream=False)
+    if results[0].notes:
+        answer["warnings"] = list(results[0].notes)
+    return select(answer, form.fields) if form.fields else answer
+
+
+def events(generations: Sequence[Generation], form: AnswerForm) -> Iterator[dict[str, Any]]:
+    """The events of a stream: text as it comes, then for every choice its finish reason, then, if
+    asked for, the usage. The role stands in the first event of a choice."""
+    fixed = {
+        "created": int(time.time()),
+        "id": random_id(),
+        "model": "_",
+        "object": "chat.completion.chunk",
+    }
+    choices = [_StreamedChoice(index, one, form) for index, one in enumerate(generations)]
+    usages: list[Usage] = []
+    for index, chunk in interleave(generations):
+        for choice, more in choices[index].events(chunk):
+            yield {"choices": [choice], **fixed, **more}
+        if chunk.usage is not None:
+            usages.append(chunk.usage)
+    if form.usage_event and len(usages) == len(generations):
+        yield {"choices": [], **fixed, "usage": _usage(usages)}
+
+
+def _whole_choice(index: int, result: Completion, form: AnswerForm) -> dict[str, Any]:
+    return {
+        "finish_reason": result.finish_reason,
+        "index": index,
+        "message": {"content": result.text, "role": "assistant"},
+        **_extras(result.token_ids, result.probs, form),
+    }
+
+
+class _StreamedChoice:
+    """The events of one choice: pairs of the choice and what stands beside it in the event."""
+
+    def __init__(self, index: int, generation: Generation, form: AnswerForm) -> None:
+        self._index = index
+        self._generation = generation
+        self._form = form
+        self._role = {"role": "assistant"}  # for the first event
+
+    def events(self, chunk: Chunk) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+        extras = _extras(chunk.token_ids, chunk.probs, self._form)
+        beside: dict[str, Any] = {}
+        if self._form.request.timings_per_token and chunk.timings is not None:
+            beside["timings"] = timings(chunk.timings)
+        if chunk.progress is not None:
+            yield self._choice({}), {"prompt_progress": progress(chunk.progress), **beside}
+        if chunk.text:
+            yield self._choice({"content": chunk.text}, extras), beside
+            extras = _extras((), (), self._form)
+        if chunk.finish_reason is not None:
+            yield self._choice({}, extras, chunk.finish_reason), {**beside, **self._last()}
+
+    def _choice(
+        self,
+        delta: Mapping[str, Any],
+        extras: Mapping[str, Any] | None = None,
+        finish_reason: str | None = None,
+    ) -> dict[str, Any]:
+        role, self._role = self._role, {}
+        return {
+            "delta": {**delta, **role},
+            "finish_reason": finish_reason,
+            "index": self._index,
+            **(extras or {}),
+        }
+
+    def _last(self) -> dict[str, Any]:
+        """What the last event of the choice has beside it."""
+        form, result = self._form, self._generation.result()
+        found: dict[str, Any] = {}
+        if form.vocabulary is not None:
+            found = details([result], form.request, form.vocabulary, stream=True)
+            if form.fields:
+                found = select(found, form.fields)
+        return {**found, "warnings": list(result.notes)} if result.notes else found
+
+
+def _extras(tokens: Sequence[int], probs: Sequence[TokenProbs], form: AnswerForm) -> dict[str, Any]:
+    """What a choice has besides its text."""
+    found: dict[str, Any] = {}
+    if form.probs is not None:
+        found["logprobs"] = logprobs(probs, form.probs) if probs else None
+    if form.tokens:
+        found["tokens"] = list(tokens)
+    return found
+
+
+def _usage(usages: Sequence[Usage]) -> dict[str, Any]:
+    from nitrolib.engine.request import Usage
+
+    usage = Usage.of_choices(usages)
+    return {
+        "completion_tokens": usage.completion_tokens,
+        "prompt_tokens": usage.prompt_tokens,
+        "total_tokens": usage.total_tokens,
+        "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
+    }
