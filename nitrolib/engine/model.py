@@ -18,6 +18,7 @@ from .generation import Generation
 from .handle import Handle
 from .job import clock
 from .request import CacheCleared, Embeddings, GenerationRequest, ModelStatus
+from .samplers import Samplers
 from .scheduler import Scheduler, StopReason
 from .sequence import GenerationSequence
 
@@ -50,6 +51,7 @@ class LoadedModel:
         self.cleaning = cleaning
         self._pid = os.getpid()
         self._gate = Gate()
+        self._samplers = Samplers(runtime)
         self._notes = tuple(runtime.report.notes)
         self.scheduler = Scheduler(
             runtime,
@@ -74,6 +76,7 @@ class LoadedModel:
     def close(self, reason: StopReason) -> None:
         """End all requests with Cancelled(reason), wait for callers inside, free everything."""
         self.scheduler.stop(reason)
+        self._samplers.forget()
 
     @property
     def forked(self) -> bool:
@@ -100,13 +103,16 @@ class LoadedModel:
             self._check_slot(request.id_slot)
             prompt = self.prompt_ids(request.prompt)
             choices = Choices(request, self.runtime) if n > 1 else None
+            compiled = self._samplers.compile(request.params)
             sequences = [
                 GenerationSequence(
                     one,
                     prompt,
                     self.runtime,
+                    self._samplers,
                     submitted=submitted,
                     reuse=one.cache_prompt and self.options.caching,
+                    constraint=None if compiled is None else compiled.start(),
                     choices=choices,
                 )
                 for one in each(request, n)

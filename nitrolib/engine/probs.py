@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ..errors import InvalidRequest
@@ -10,14 +12,16 @@ from ..sampling.logprobs import LogProbs
 from .request import TokenProb, TokenProbs
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     import numpy as np
     from numpy.typing import NDArray
 
-    from ..sampling.logprobs import Scores
+    from ..gguf import Vocabulary
+    from ..sampling import SamplingParams, Survivors
 
-__all__ = ["MAX_ENTRIES", "ProbsRecorder", "check_amount"]
+__all__ = ["MAX_ENTRIES", "ProbsRecorder", "check_amount", "recorder"]
+
+Score = Callable[["NDArray[np.float32]", int, "Survivors | None"], TokenProbs]
+"""The entry, without its text, of a row of logits, the token chosen, and what it was drawn from."""
 
 MAX_ENTRIES = 4_194_304
 """Probabilities that one answer may return: at about 100 bytes each they take 400 MiB."""
@@ -34,6 +38,14 @@ def check_amount(n_probs: int, n_vocab: int, tokens: int) -> None:
         )
 
 
+def recorder(params: SamplingParams, vocabulary: Vocabulary) -> ProbsRecorder:
+    """What records the probabilities that `params` ask for."""
+    pieces, n = vocabulary.pieces, params.n_probs
+    if params.post_sampling_probs:
+        return ProbsRecorder(partial(_drawn, pieces))
+    return ProbsRecorder(partial(_raw, pieces, LogProbs(vocabulary.n_vocab), n))
+
+
 class ProbsRecorder:
     """The entries of one answer, in order.
 
@@ -42,11 +54,9 @@ class ProbsRecorder:
     ends inside a character has no entry, and what it sent goes with the step that completes it.
     """
 
-    def __init__(self, pieces: Sequence[bytes], n_vocab: int, n_probs: int) -> None:
-        self._pieces = pieces
-        self._n = n_probs
-        self._score = LogProbs(n_vocab)
-        self._open: tuple[int, Scores] | None = None  # a step that has no entry yet
+    def __init__(self, score: Score) -> None:
+        self._score = score
+        self._open: TokenProbs | None = None  # a step whose text is not known yet
         self._carried = ""
         self._entries: list[TokenProbs] = []
         self._told = 0
@@ -55,9 +65,10 @@ class ProbsRecorder:
     def entries(self) -> tuple[TokenProbs, ...]:
         return tuple(self._entries)
 
-    def sampled(self, logits: NDArray[np.float32], token: int) -> None:
-        """*logits* (n_vocab,) float32, as the model gave them, and the token chosen."""
-        self._open = token, self._score(logits, token, self._n)
+    def sampled(self, logits: NDArray[np.float32], token: int, drawn: Survivors | None) -> None:
+        """*logits* (n_vocab,) float32, as the model gave them, the token chosen, and the candidates
+        it was drawn from where the sampler kept them."""
+        self._open = self._score(logits, token, drawn)
 
     def sent(self, text: str, *, inside_character: bool) -> None:
         if inside_character:
@@ -84,17 +95,35 @@ class ProbsRecorder:
 
     def _close(self, text: str) -> None:
         assert self._open is not None
-        (token, scores), self._open = self._open, None
-        text, self._carried = self._carried + text, ""
-        pieces = self._pieces
-        self._entries.append(
-            TokenProbs(
-                id=token,
-                text=text,
-                logprob=scores.own,
-                top=tuple(
-                    TokenProb(one, bytes(pieces[one]), logprob, None)
-                    for one, logprob in zip(scores.ids, scores.logprobs, strict=True)
-                ),
-            )
-        )
+        entry, self._open = self._open, None
+        self._entries.append(replace(entry, text=self._carried + text))
+        self._carried = ""
+
+
+def _raw(
+    pieces: Sequence[bytes],
+    score: LogProbs,
+    n: int,
+    logits: NDArray[np.float32],
+    token: int,
+    _drawn: Survivors | None,
+) -> TokenProbs:
+    """By the softmax of the raw logits."""
+    scores = score(logits, token, n)
+    top = tuple(
+        TokenProb(one, bytes(pieces[one]), logprob, None)
+        for one, logprob in zip(scores.ids, scores.logprobs, strict=True)
+    )
+    return TokenProbs(id=token, text="", logprob=scores.own, top=top)
+
+
+def _drawn(
+    pieces: Sequence[bytes],
+    _logits: NDArray[np.float32],
+    token: int,
+    drawn: Survivors | None,
+) -> TokenProbs:
+    """By the candidates that the token was drawn from."""
+    assert drawn is not None  # the sampler keeps them for post_sampling_probs
+    top = tuple(TokenProb(one, bytes(pieces[one]), None, p) for one, p in drawn.top)
+    return TokenProbs(id=token, text="", prob=drawn.p, top=top)

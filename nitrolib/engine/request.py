@@ -231,15 +231,17 @@ class Chunk:
 class Completion:
     """A whole answer: by construction the join of its chunks.
 
-    finish_reason: "stop" for an end token or a stop string (`stop` is that string, None for the
-        end token), "length" for max_tokens, a full context, too little indentation or the time
-        limit; None only in `Cancelled.partial`.
+    finish_reason: "stop" for an end token, a stop string (`stop` is that string, else None) or the
+        end of all that a grammar allows; "length" for max_tokens, a full context, too little
+        indentation or the time limit; None only in `Cancelled.partial`.
     prompt_token_ids, token_ids: exactly what was evaluated and sampled, end token included.
     slot: where it ran, so that a test can look.
     seed: the seed in use, also where none was asked for; with it the request can be repeated.
     tokens_cached: tokens in the slot's KV cache at the end: the prompt and all sampled tokens but
         the last, which was not evaluated, less those that shifts dropped.
     truncated: whether the context was full: it cut the answer, or what came before was dropped.
+    complete: False for an answer that was cut before the grammar or schema that it had to follow
+        was complete; what is complete is valid.
     probs: with `n_probs` the entries of all chunks.
     """
 
@@ -254,6 +256,7 @@ class Completion:
     seed: int | None = None
     tokens_cached: int = 0
     truncated: bool = False
+    complete: bool = True
     probs: tuple[TokenProbs, ...] = ()
     notes: tuple[str, ...] = ()
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..sampling import Sampler
 from .answer import AnswerText
 from .handle import Outbox
 from .job import Job, MakeError, Work, clock
-from .probs import ProbsRecorder, check_amount
+from .probs import check_amount, recorder
 from .request import (
     Chunk,
     Completion,
@@ -23,7 +22,10 @@ from .room import Room
 
 if TYPE_CHECKING:
     from ..backends.base import Runtime
+    from ..sampling import Constraint
     from .choices import Choices
+    from .probs import ProbsRecorder
+    from .samplers import Samplers
 
 __all__ = ["GenerationSequence"]
 
@@ -39,9 +41,11 @@ class GenerationSequence(Job, Work):
         request: GenerationRequest,
         prompt: list[int],
         runtime: Runtime,
+        samplers: Samplers,
         *,
         submitted: float,
         reuse: bool,
+        constraint: Constraint | None = None,
         choices: Choices | None = None,
     ) -> None:
         super().__init__(Outbox[Completion](), submitted=submitted, timeout_s=request.timeout_s)
@@ -52,13 +56,9 @@ class GenerationSequence(Job, Work):
         self._reuse = reuse
         self._choices = choices
         self._eog = vocabulary.eog
-        self._sampler = Sampler(
-            params,
-            vocabulary.n_vocab,
-            runtime.n_ctx,
-            tuple(vocabulary.eog) if params.ignore_eos else (),
-        )
-        self._sampler.accept(prompt)
+        self._constraint = constraint
+        self._sampler = samplers.make(params, constraint)
+        self._sampler.accept_prompt(prompt)
         self._answer = AnswerText(
             vocabulary.pieces,
             params.stop,
@@ -70,7 +70,7 @@ class GenerationSequence(Job, Work):
         self._probs: ProbsRecorder | None = None
         if params.n_probs > 0:
             check_amount(params.n_probs, vocabulary.n_vocab, self._room.limit)
-            self._probs = ProbsRecorder(vocabulary.pieces, vocabulary.n_vocab, params.n_probs)
+            self._probs = recorder(params, vocabulary)
         self._token_ids: list[int] = []
         self._told = 0  # how many of the token ids have left in chunks
         self._texts: list[str] = []
@@ -139,12 +139,14 @@ class GenerationSequence(Job, Work):
         self.next_token = token
         self._token_ids.append(token)
         if self._probs is not None:
-            self._probs.sampled(logits, token)
+            self._probs.sampled(logits, token, self._sampler.last)
         if token in self._eog:
             return self._ended("stop", self._answer.flush())
         text = self._answer.feed(token)
         if self._answer.ended is not None:
             return self._ended(self._answer.ended, text)
+        if self._constraint is not None and self._constraint.finished:
+            return self._ended("stop", text + self._answer.flush())
         if len(self._token_ids) >= self._room.until:
             self.discard = self._room.make(len(self._token_ids))
             if self.discard is None:
@@ -190,12 +192,16 @@ class GenerationSequence(Job, Work):
         self.outbox.finish(make(self._completion()))
 
     def _begin(self) -> bool:
-        """The prompt is evaluated. True when that is all that was asked for."""
+        """The prompt is evaluated. True when that is all that was asked for, or allowed."""
         self._evaluated = len(self._prompt)
         if self._choices is not None:
             self._choices.evaluated()
         self._tell_progress()
-        return self._room.limit == 0 and self._ended("length", "")
+        if self._room.limit == 0:
+            return self._ended("length", "")
+        return (
+            self._constraint is not None and self._constraint.finished and self._ended("stop", "")
+        )
 
     def _too_late(self, text: str) -> bool:
         """Whether the time is over at the end of a line; text is not cut inside one."""
@@ -238,7 +244,15 @@ class GenerationSequence(Job, Work):
     def _untold_probs(self) -> tuple[TokenProbs, ...]:
         return () if self._probs is None else self._probs.untold()
 
+    def _complete(self) -> bool:
+        """Whether the text is all that its constraint asks for: its last token may be followed by
+        the end, and nothing was cut off after the sampler."""
+        constraint = self._constraint
+        return constraint is None or (self._answer.ended is None and constraint.may_end)
+
     def _completion(self) -> Completion:
+        complete = self._complete()
+        cut = () if complete else ("the answer was cut before its grammar or schema was complete",)
         return Completion(
             text="".join(self._texts),
             prompt_token_ids=tuple(self._prompt),
@@ -252,7 +266,8 @@ class GenerationSequence(Job, Work):
             tokens_cached=self._held(),
             truncated=self._room.truncated,
             probs=() if self._probs is None else self._probs.entries,
-            notes=self.request.notes + self._room.notes(),
+            complete=complete,
+            notes=self.request.notes + self._room.notes() + cut,
         )
 
     def _held(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from nitrolib.engine import Engine, GenerationRequest
 from nitrolib.sampling import SamplingParams
 
 N_CTX = 96
+GRAMMARS = ['root ::= [a-c]+ "\\n" " "+ [^a]*'] if find_spec("llguidance") else []
 
 
 class Chatty(FakeRuntime):
@@ -55,6 +57,12 @@ params = st.builds(
     stop=st.lists(st.text("abcé \n", min_size=1, max_size=3), max_size=3).map(tuple),
     ignore_eos=st.booleans(),
     n_probs=st.integers(0, 4),
+    post_sampling_probs=st.booleans(),
+    mirostat=st.sampled_from([0, 0, 0, 1, 2]),
+    xtc_probability=st.sampled_from([0.0, 0.0, 0.5]),
+    dry_multiplier=st.sampled_from([0.0, 0.0, 0.8]),
+    dynatemp_range=st.sampled_from([0.0, 0.5]),
+    grammar=st.sampled_from([None, None, *GRAMMARS]),
     n_indent=st.sampled_from([0, 0, 1, 2]),
 )
 
@@ -89,6 +97,7 @@ def told(completion):
         completion.usage,
         completion.probs,
         completion.truncated,
+        completion.complete,
         completion.tokens_cached,
         completion.notes,
     )
@@ -140,6 +149,10 @@ def test_a_streamed_answer_equals_the_whole_one(chatty, request):
 def test_a_streamed_answer_of_the_demo_model_equals_the_whole_one(demo, request):
     whole = streamed_equals_whole(demo, request)
     for entry in whole.probs:
-        assert entry.logprob <= 0
-        assert len(entry.top) == request.params.n_probs
-        assert np.exp([one.logprob for one in entry.top]).sum() <= 1 + 1e-5
+        if request.params.post_sampling_probs:
+            assert 0 < entry.prob <= 1
+            assert sum(one.prob for one in entry.top) <= 1 + 1e-5
+        else:
+            assert entry.logprob <= 0
+            assert len(entry.top) == request.params.n_probs
+            assert np.exp([one.logprob for one in entry.top]).sum() <= 1 + 1e-5

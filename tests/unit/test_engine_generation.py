@@ -377,7 +377,8 @@ def test_a_logit_bias_out_of_range_is_refused(engine):
 
 
 def test_a_parameter_that_is_not_honoured_is_refused(engine):
-    assert refused(engine, Unsupported, params=greedy(grammar='root ::= "a"'))
+    error = refused(engine, Unsupported, params=greedy(samplers=("infill",)))
+    assert (error.field, error.value) == ("samplers", ("infill",))
 
 
 def test_a_prompt_that_does_not_fit_is_refused_with_the_numbers(engine):
