@@ -9,8 +9,7 @@ from ..sampling import BreakerTable, Sampler, needs_breakers
 
 if TYPE_CHECKING:
     from ..backends.base import Runtime
-    from ..sampling import SamplingParams
-    from ..sampling import Constraint
+    from ..sampling import Constraint, SamplingParams
     from ..sampling.constraint import CompiledConstraint
 
 __all__ = ["Samplers"]
