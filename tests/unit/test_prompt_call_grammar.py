@@ -182,6 +182,18 @@ def test_whatever_a_grammar_lets_through_the_parser_reads(name: str):
     assert called == set(names)
 
 
+@pytest.mark.parametrize("name", SYNTAX)
+def test_a_grammar_that_begins_late_begins_with_its_trigger(name: str):
+    syntax = SYNTAX[name]
+    marked = Bytes((syntax.marker,)) if syntax.marker else PLAIN
+    for vocabulary, control in ((PLAIN, {}), (marked, marked.special)):
+        source = grammar(syntax, control=control)
+        state = constraint.compile_source("lark", source, vocabulary, "tools").start()
+        for token in vocabulary.ids(syntax.trigger):
+            assert state.allows(token)
+            state.accept(token)
+
+
 def test_control_tokens_are_written_as_tokens():
     vocabulary = Bytes(("<tool_call>", "</tool_call>"))
     source = grammar(control=vocabulary.special)
