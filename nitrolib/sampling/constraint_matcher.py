@@ -76,15 +76,15 @@ def make_matcher(tokenizer: Any, lark: str, texts: TokenTexts, field: str) -> Ma
     """Compile Lark rules. Raises GrammarError for what the library refuses or warns of, and for a
     grammar that no token of the vocabulary can begin.
 
-    The limits bound time (about 20 ms of building, some 20 ms a mask) and memory (about 100 MB of
-    lexer states at the very most, shared by all matchers of one grammar).
+    The limits bound time (some 20 ms of building a lexer, at worst 100 ms a mask) and memory (about
+    100 MB of lexer states at the very most, shared by all matchers of one grammar).
     """
     module = library(field)
     limits = module.LLParserLimits(
         max_items_in_row=50_000,
         initial_lexer_fuel=1_000_000,
         step_lexer_fuel=1_000_000,
-        step_max_items=1_000_000,
+        step_max_items=2_000_000,
         max_lexer_states=50_000,
         max_grammar_size=200_000,
         verbose_errors=False,
