@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from itertools import accumulate
-from math import exp
+from math import exp, log
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -89,13 +89,15 @@ class Few:
             weights = self._weights = [exp(logit - reference) for logit in self.logits]
         return weights
 
-    def expectation(self) -> float:
-        """The mean of logit - reference by probability: the logarithm of the sum of the weights,
-        less this, is the entropy in nats."""
+    def expected(self) -> float:
+        """The mean of logit - reference by probability."""
         weights, reference = self.weights(), self.reference
-        total: float = sum(weights)
         pairs = zip(weights, self.logits, strict=True)
-        return sum([w * (logit - reference) for w, logit in pairs if w]) / total
+        return sum([w * (logit - reference) for w, logit in pairs if w]) / sum(weights)
+
+    def entropy(self) -> float:
+        """-sum(p ln p), in nats."""
+        return log(sum(self.weights())) - self.expected()
 
     def weights_at(self, temperature: float) -> list[float]:
         """`weights` with the logits divided by *temperature*; at 0 the first of the largest has all

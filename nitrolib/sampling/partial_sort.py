@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from .candidates import Indices, Logits
 
 _SMALL = 256  # values that are simply sorted
+_BINS = 4096  # of keys, the last one open
+_BINS_A_UNIT = 64
 _FLOAT32_MAX = 3.4028234663852886e38
 _CHUNK = 16_384  # values weighed at once: 128 KiB of doubles stay in the cache
 
@@ -124,16 +126,18 @@ def prefix_above(
     keys: NDArray[np.float64], weights: NDArray[np.float64], target: float, least: int
 ) -> Indices:
     """Positions of the fewest *keys* (n,), ascending, equal ones in array order, whose *weights*
-    (n,) exceed *target* together, and of at least *least*; of all of them if they fall short."""
-    found = np.arange(keys.size)
-    count = max(_SMALL, least)
-    while count < keys.size:
-        near = (keys <= np.partition(keys, count - 1)[count - 1]).nonzero()[0]
-        if float(weights[near].sum()) > target:
-            found = near
-            break
-        count *= 8
-    order: Indices = found[keys[found].argsort(kind="stable")]
+    (n,) exceed *target* together, and of at least *least*; of all of them if they fall short.
+
+    Keys are 0 or more; bins of keys tell about where the prefix ends, and only that far is sorted.
+    """
+    near = np.arange(keys.size)
+    if keys.size > _SMALL:
+        bins = np.minimum(keys * _BINS_A_UNIT, _BINS - 1).astype(np.intp)
+        enough = np.bincount(bins, weights).cumsum() > target * (1 + 1e-9)
+        enough &= np.bincount(bins).cumsum() >= least
+        if enough.any():
+            near = (bins <= enough.argmax()).nonzero()[0]
+    order: Indices = near[keys[near].argsort(kind="stable")]
     sums = weights[order].cumsum()
     return order[: max(int(sums.searchsorted(target, side="right")) + 1, least)]
 

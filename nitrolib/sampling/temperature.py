@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from .entropy import Softmax
+
 if TYPE_CHECKING:
     from .candidates import Candidates
     from .few import Few
@@ -39,12 +41,8 @@ class Heat(NamedTuple):
         n = candidates.logits.size
         if n <= 1:
             return candidates, 1.0
-        below = np.subtract(candidates.logits, candidates.logits.max(), dtype=np.float64)
-        weights = np.exp(below)
-        likely = weights > 0
-        total = float(weights.sum())
-        expected = float((weights[likely] * below[likely]).sum()) / total
-        return candidates._replace(ranked=True), self._moved(math.log(total) - expected, n)
+        entropy = Softmax.of(candidates.logits).entropy
+        return candidates._replace(ranked=True), self._moved(entropy, n)
 
     def of_few(self, few: Few) -> float:
         """The temperature in effect; dynatemp ranks the candidates."""
@@ -54,7 +52,7 @@ class Heat(NamedTuple):
         if n <= 1:
             return 1.0
         few.rank()
-        return self._moved(math.log(sum(few.weights())) - few.expectation(), n)
+        return self._moved(few.entropy(), n)
 
     def _moved(self, entropy: float, n: int) -> float:
         # Rounding may leave the share a little outside, where a power may have no value.

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .entropy import Softmax
 from .partial_sort import prefix_above
 
 if TYPE_CHECKING:
@@ -27,13 +28,9 @@ def typical(candidates: Candidates, p: float, min_keep: int = 0) -> Candidates:
     candidate of probability 0 counts as the least typical."""
     if p >= 1:
         return candidates
-    below = np.subtract(candidates.logits, candidates.logits.max(), dtype=np.float64)
-    weights = np.exp(below)
-    total = float(weights.sum())
-    likely = weights > 0
-    expected = float((weights[likely] * below[likely]).sum()) / total
-    scores = np.abs(below - expected)
-    kept = prefix_above(scores, weights, p * total, max(1, min_keep))
+    softmax = Softmax.of(candidates.logits)
+    scores = np.abs(softmax.below - softmax.expected)
+    kept = prefix_above(scores, softmax.weights, p * softmax.total, max(1, min_keep))
     return candidates.keep(kept, ranked=False)
 
 
@@ -41,7 +38,7 @@ def typical_few(few: Few, p: float, min_keep: int = 0) -> None:
     """`typical` on a few candidates."""
     few.rank()
     weights = few.weights()
-    middle = few.expectation() + few.reference
+    middle = few.expected() + few.reference
     scores = [abs(logit - middle) for logit in few.logits]
     order = sorted(range(len(scores)), key=scores.__getitem__)
     sums = list(accumulate([weights[position] for position in order]))

@@ -1,12 +1,15 @@
-"""Microseconds per token from a row of logits to a token, beside numpy's argmax and the chain one
-would write first (a full argsort), all in the same run.
+"""Microseconds per token from a row of logits to a token, beside numpy's argmax, the chain one
+would write first (a full argsort) and, where llama-cpp-python is installed, llama.cpp's own
+compiled chain, all in the same run.
 
     python tests/benchmarks/bench_sampling.py [--runs 15]
 
 Every figure is the median over the runs, which are interleaved; a ratio is the median of the ratios
 within a run. Time is CPU time of the one thread (sampling uses no other and never waits), so that
 other work on the machine weighs little. The logits change with every token, and every token is
-accepted into the penalty window, as in a real generation. Ends with one line of JSON.
+accepted into the windows of the penalties, as in a real generation. The history is of 4,096 tokens
+and repeats itself now and then. Of llama.cpp only the work of its samplers counts, not the copying
+of the logits into its array of candidates. Ends with one line of JSON.
 """
 
 from __future__ import annotations
@@ -14,13 +17,17 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import sys
 import time
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[1])]
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nitrolib.sampling import Sampler, SamplingParams
+from nitrolib.sampling import Breakers, Sampler, SamplingParams
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,19 +35,47 @@ if TYPE_CHECKING:
 Row = NDArray[np.float32]
 
 VOCABULARIES = (32_000, 152_064)
+CONTEXT_LENGTH = 4096
 CHAINS = {
     "greedy": SamplingParams(temperature=0, repeat_penalty=1),
-    "default, no penalties": SamplingParams(repeat_penalty=1),
-    "default": SamplingParams(),
+    "default": SamplingParams(repeat_penalty=1),
+    "default, repeat penalty": SamplingParams(),
     "default, all penalties": SamplingParams(frequency_penalty=0.2, presence_penalty=0.3),
-    "ten banned, a hundred biased": SamplingParams(
-        logit_bias=tuple((i, -float("inf") if i < 10 else 1.0) for i in range(110))
+    "default, DRY": SamplingParams(repeat_penalty=1, dry_multiplier=0.8),
+    "everything on": SamplingParams(
+        frequency_penalty=0.2,
+        presence_penalty=0.3,
+        dry_multiplier=0.8,
+        top_n_sigma=2.0,
+        typical_p=0.95,
+        xtc_probability=0.5,
+        dynatemp_range=0.3,
     ),
-    "top_k 1000": SamplingParams(top_k=1000),
-    "top_k 0": SamplingParams(top_k=0),
-    "top_k 0, min_p 0": SamplingParams(top_k=0, min_p=0),
-    "temperature alone": SamplingParams(top_k=0, top_p=1, min_p=0),
+    "ten banned, a hundred biased": SamplingParams(
+        repeat_penalty=1,
+        logit_bias=tuple((i, -float("inf") if i < 10 else 1.0) for i in range(110)),
+    ),
+    "mirostat 1": SamplingParams(mirostat=1),
+    "mirostat 2": SamplingParams(mirostat=2),
+    "top_k 1000": SamplingParams(repeat_penalty=1, top_k=1000),
+    "top_k 0": SamplingParams(repeat_penalty=1, top_k=0),
+    "top_k 0, min_p 0": SamplingParams(repeat_penalty=1, top_k=0, min_p=0),
+    "top_k 0, typical_p 0.9": SamplingParams(repeat_penalty=1, top_k=0, typical_p=0.9),
+    "temperature alone": SamplingParams(repeat_penalty=1, top_k=0, top_p=1, min_p=0),
 }
+BARS = {  # most of llama.cpp's time, for each vocabulary
+    "default": (1.0, 0.65),
+    "default, repeat penalty": (0.5, 0.25),
+    "everything on": (1.0, 0.5),
+}
+
+
+class Step(NamedTuple):
+    """One token: what is done before, untimed, and what is timed; how often a row is repeated."""
+
+    prepare: Callable[[Row], object] | None
+    run: Callable[[Row], object]
+    repeats: int
 
 
 def a_model_like_row(rng: np.random.Generator, n_vocab: int) -> Row:
@@ -48,6 +83,16 @@ def a_model_like_row(rng: np.random.Generator, n_vocab: int) -> Row:
     row = rng.normal(0, 2, n_vocab)
     row[rng.permutation(n_vocab)[:50]] += np.linspace(4, 14, 50)
     return row.astype(np.float32)
+
+
+def a_history(n_vocab: int) -> list[int]:
+    """A context full of common tokens, with a passage of 30 that comes again and again."""
+    rng = np.random.default_rng(1)
+    history = (rng.zipf(1.3, CONTEXT_LENGTH) % n_vocab).tolist()
+    passage = history[:30]
+    for start in range(200, CONTEXT_LENGTH, 400):
+        history[start : start + 30] = passage
+    return history
 
 
 def naive(rng: np.random.Generator) -> Callable[[Row], int]:
@@ -66,51 +111,88 @@ def naive(rng: np.random.Generator) -> Callable[[Row], int]:
     return sample
 
 
-def ours(params: SamplingParams, n_vocab: int) -> Callable[[Row], int]:
-    sampler = Sampler(params, n_vocab, 4096)
-    sampler.accept(np.random.default_rng(1).integers(0, n_vocab, 500).tolist())
+def ours(params: SamplingParams, n_vocab: int) -> Step:
+    sampler = Sampler(params, n_vocab, CONTEXT_LENGTH, breakers=Breakers(frozenset(), {}))
+    sampler.accept_prompt(a_history(n_vocab))
 
-    def sample(row: Row) -> int:
-        token = sampler.sample(row)
-        sampler.accept((token,))
-        return token
+    def run(row: Row) -> None:
+        sampler.accept((sampler.sample(row),))
 
-    return sample
+    return Step(None, run, 10)
 
 
-def microseconds(step: Callable[[Row], int], rows: list[Row], repeats: int) -> float:
-    started = time.thread_time()
-    for _ in range(repeats):
+def theirs(params: SamplingParams, n_vocab: int) -> Step | None:
+    """The same chain of llama.cpp, if it is there."""
+    try:
+        from support import llama_chain
+    except ImportError:
+        return None
+    if params.mirostat or params.logit_bias:
+        return None
+    chain = llama_chain.chain(params, n_vocab, CONTEXT_LENGTH)
+    for token in a_history(n_vocab):
+        chain.accept(token)
+
+    def run(row: Row) -> None:
+        chain.apply()
+        chain.accept(chain.selected)
+
+    return Step(chain.fill, run, 2)
+
+
+def microseconds(step: Step, rows: list[Row]) -> float:
+    clock = time.thread_time
+    if step.prepare is None:
+        started = clock()
+        for _ in range(step.repeats):
+            for row in rows:
+                step.run(row)
+        return (clock() - started) / (step.repeats * len(rows)) * 1e6
+    total = 0.0
+    for _ in range(step.repeats):
         for row in rows:
-            step(row)
-    return (time.thread_time() - started) / (repeats * len(rows)) * 1e6
+            step.prepare(row)
+            started = clock()
+            step.run(row)
+            total += clock() - started
+            started = clock()
+            total -= clock() - started  # what reading the clock takes
+    return total / (step.repeats * len(rows)) * 1e6
 
 
 def measure(n_vocab: int, runs: int) -> dict[str, dict[str, float]]:
     rng = np.random.default_rng(0)
     rows = [a_model_like_row(rng, n_vocab) for _ in range(8)]
-    steps: dict[str, tuple[Callable[[Row], int], int]] = {
-        "numpy argmax": (lambda row: int(row.argmax()), 20),
-        "naive argsort chain": (naive(rng), 1),
+    steps = {
+        "numpy argmax": Step(None, lambda row: row.argmax(), 20),
+        "naive argsort chain": Step(None, naive(rng), 1),
     }
-    steps |= {name: (ours(params, n_vocab), 10) for name, params in CHAINS.items()}
+    for name, params in CHAINS.items():
+        steps[name] = ours(params, n_vocab)
+        peer = theirs(params, n_vocab)
+        if peer is not None:
+            steps[f"llama.cpp: {name}"] = peer
     times: dict[str, list[float]] = {name: [] for name in steps}
     for _ in range(runs):
-        for name, (step, repeats) in steps.items():
-            times[name].append(microseconds(step, rows, repeats))
+        for name, step in steps.items():
+            times[name].append(microseconds(step, rows))
 
     def ratio(name: str, other: str) -> float:
         pairs = zip(times[name], times[other], strict=True)
-        return statistics.median(mine / theirs for mine, theirs in pairs)
+        return statistics.median(mine / peer for mine, peer in pairs)
 
-    return {
-        name: {
-            "microseconds": round(statistics.median(taken), 1),
+    figures = {}
+    for name in [*list(steps)[:2], *CHAINS]:
+        figures[name] = {
+            "microseconds": round(statistics.median(times[name]), 1),
             "of argmax": round(ratio(name, "numpy argmax"), 2),
             "of naive": round(ratio(name, "naive argsort chain"), 4),
         }
-        for name, taken in times.items()
-    }
+        peer_name = f"llama.cpp: {name}"
+        if peer_name in steps:
+            figures[name]["llama.cpp"] = round(statistics.median(times[peer_name]), 1)
+            figures[name]["of llama.cpp"] = round(ratio(name, peer_name), 3)
+    return figures
 
 
 def main() -> None:
@@ -118,11 +200,18 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=15)
     runs = parser.parse_args().runs
     figures = {n_vocab: measure(n_vocab, runs) for n_vocab in VOCABULARIES}
-    for n_vocab, rows in figures.items():
-        print(f"\n{n_vocab} tokens{'':<20}{'us':>10}{'/ argmax':>10}{'/ naive':>10}")
+    for place, (n_vocab, rows) in enumerate(figures.items()):
+        title = f"{n_vocab} tokens"
+        print(
+            f"\n{title:<30}{'us':>9}{'/ argmax':>10}{'/ naive':>9}{'C us':>9}{'/ C':>7}{'bar':>6}"
+        )
         for name, row in rows.items():
             cells = row["microseconds"], row["of argmax"], row["of naive"]
-            print(f"{name:<32}{cells[0]:>10.1f}{cells[1]:>10.2f}{cells[2]:>10.4f}")
+            line = f"{name:<30}{cells[0]:>9.1f}{cells[1]:>10.2f}{cells[2]:>9.4f}"
+            if "llama.cpp" in row:
+                line += f"{row['llama.cpp']:>9.1f}{row['of llama.cpp']:>7.2f}"
+                line += f"{BARS[name][place]:>6.2f}" if name in BARS else ""
+            print(line)
     print(json.dumps(figures))
 
 

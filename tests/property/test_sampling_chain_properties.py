@@ -100,7 +100,7 @@ def test_typical_is_the_slow_typical(row: Row, p: float, min_keep: int) -> None:
 @given(st.integers(1, 3000), st.floats(0, 1), st.integers(1, 400), st.integers(0, 2**32 - 1))
 def test_a_prefix_above_is_that_of_a_sort(n: int, share: float, least: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
-    keys, weights = np.round(rng.normal(0, 3, n), 1), rng.random(n)
+    keys, weights = np.abs(np.round(rng.normal(0, 3, n), 1)), rng.random(n)
     order = np.argsort(keys, kind="stable")
     sums = weights[order].cumsum()
     target = share * sums[-1]
