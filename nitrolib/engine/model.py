@@ -103,7 +103,7 @@ class LoadedModel:
             self._check_slot(request.id_slot)
             prompt = self.prompt_ids(request.prompt)
             choices = Choices(request, self.runtime) if n > 1 else None
-            compiled = self._samplers.compile(request.params)
+            start = self._samplers.compile(request)
             sequences = [
                 GenerationSequence(
                     one,
@@ -112,7 +112,7 @@ class LoadedModel:
                     self._samplers,
                     submitted=submitted,
                     reuse=one.cache_prompt and self.options.caching,
-                    constraint=None if compiled is None else compiled.start(),
+                    constraint=None if start is None else start(),
                     choices=choices,
                 )
                 for one in each(request, n)

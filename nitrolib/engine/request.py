@@ -16,6 +16,8 @@ from ..sampling.params import SamplingParams
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from ..prompt import Trigger
+
 FinishReason = Literal["stop", "length"]
 StopType = Literal["none", "eos", "word", "limit"]
 Kind = Literal["chat", "completion", "warm_up"]
@@ -41,6 +43,11 @@ class GenerationRequest:
         it. At most all but four of the context stay.
     timings_per_token: `Chunk.timings` in every chunk, not in the last alone.
     return_progress: chunks that tell how much of the prompt is evaluated, before its answer.
+    constraint: a grammar that the answer must follow, in the Lark dialect of llguidance: that of
+        tool calls, as `prepare_chat` makes it. Not together with `params.grammar` or
+        `params.json_schema`.
+    trigger: what makes the constraint begin to hold; None holds the whole answer to it.
+    shown: control tokens, by id, and the texts that they have in the answer; others have none.
     notes: what was dropped or cut while the request was made; repeated in the Completion.
     """
 
@@ -55,6 +62,9 @@ class GenerationRequest:
     n_keep: int = 0
     timings_per_token: bool = False
     return_progress: bool = False
+    constraint: str | None = None
+    trigger: Trigger | None = None
+    shown: tuple[tuple[int, str], ...] = ()
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -87,6 +97,7 @@ class GenerationRequest:
                 value=self.kind,
                 allowed=" or ".join(get_args(Kind)),
             )
+        self._check_constraint()
         if self.context_policy not in get_args(Overflow):
             raise InvalidRequest(
                 f"context_policy is {self.context_policy!r}",
@@ -101,6 +112,19 @@ class GenerationRequest:
                 value=self.n_keep,
                 allowed="-1 for the whole prompt, or a number of tokens",
             )
+
+    def _check_constraint(self) -> None:
+        if self.constraint is None:
+            return
+        for name in ("grammar", "json_schema"):
+            value = getattr(self.params, name)
+            if value:
+                raise InvalidRequest(
+                    f"{name} cannot be used together with tools that may be called",
+                    field=name,
+                    value=value[:200],
+                    allowed="None beside tools, or tool_choice none",
+                )
 
 
 def check_timeout(timeout_s: float | None) -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 from ..sampling import BreakerTable, Sampler, needs_breakers
+from .triggered import Spelling, TriggeredConstraint
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ..backends.base import Runtime
     from ..sampling import Constraint, SamplingParams
-    from ..sampling.constraint import CompiledConstraint
+    from .request import GenerationRequest
 
 __all__ = ["Samplers"]
 
@@ -27,15 +30,26 @@ class Samplers:
         )
         self._constrained = False
 
-    def compile(self, params: SamplingParams) -> CompiledConstraint | None:
-        """The constraint of a request. Raises InvalidRequest and Unsupported naming what is wrong
-        with its grammar or schema."""
-        if not params.grammar and params.json_schema is None:
+    def compile(self, request: GenerationRequest) -> Callable[[], Constraint] | None:
+        """What makes the constraint of each answer to a request. Raises InvalidRequest and
+        Unsupported naming what is wrong with its grammar, schema or tools."""
+        params = request.params
+        if not params.grammar and params.json_schema is None and request.constraint is None:
             return None
-        from ..sampling.constraint import compile_constraint  # few requests have one
+        from ..sampling.constraint import compile_constraint, compile_source  # few requests do
 
         self._constrained = True
-        return compile_constraint(params, self._vocabulary)
+        if request.constraint is None:
+            compiled = compile_constraint(params, self._vocabulary)
+            return None if compiled is None else compiled.start
+        calls = compile_source("lark", request.constraint, self._vocabulary, "tools")
+        if request.trigger is None:
+            return calls.start
+        return partial(TriggeredConstraint, calls.start, request.trigger, self._spelling)
+
+    @cached_property
+    def _spelling(self) -> Spelling:
+        return Spelling(self._vocabulary)
 
     def make(self, params: SamplingParams, constraint: Constraint | None) -> Sampler:
         """A sampler that has seen no token. Raises as Sampler and `BreakerTable.compile` do."""

@@ -19,6 +19,7 @@ from .request import (
     Usage,
 )
 from .room import Room
+from .triggered import ShownPieces
 
 if TYPE_CHECKING:
     from ..backends.base import Runtime
@@ -60,7 +61,9 @@ class GenerationSequence(Job, Work):
         self._sampler = samplers.make(params, constraint)
         self._sampler.accept_prompt(prompt)
         self._answer = AnswerText(
-            vocabulary.pieces,
+            ShownPieces(vocabulary.pieces, dict(request.shown))
+            if request.shown
+            else vocabulary.pieces,
             params.stop,
             strip=request.strip_leading_space,
             n_indent=params.n_indent,
