@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from .chat_details import details, progress, select, timings
+from .chat_message import MessageReader
 from .chat_probs import logprobs
 from .ids import random_id
 from .interleave import interleave
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from nitrolib.engine import Generation
     from nitrolib.engine.request import Chunk, Completion, GenerationRequest, TokenProbs, Usage
     from nitrolib.gguf import Vocabulary
+    from nitrolib.prompt import ChatPlan
 
 __all__ = ["AnswerForm", "completion", "events"]
 
@@ -32,6 +34,7 @@ class AnswerForm:
         `chat_details`); else None.
     fields: paths that the answer is reduced to; empty is all of it.
     usage_event: a last event of a stream with the usage.
+    plan: how the text is read; None is as text.
     """
 
     request: GenerationRequest
@@ -40,12 +43,22 @@ class AnswerForm:
     vocabulary: Vocabulary | None = None
     fields: tuple[str, ...] = ()
     usage_event: bool = False
+    plan: ChatPlan | None = None
+
+    def reader(self) -> MessageReader:
+        """What reads the text of one choice."""
+        return MessageReader(None if self.plan is None else self.plan.parser(constrained=False))
 
 
 def completion(results: Sequence[Completion], form: AnswerForm) -> dict[str, Any]:
     """The whole answer, of one or more choices, as one JSON object."""
+    readers = [form.reader() for _ in results]
+    choices = [
+        _whole_choice(index, one, reader, form)
+        for index, (one, reader) in enumerate(zip(results, readers, strict=True))
+    ]
     answer = {
-        "choices": [_whole_choice(index, one, form) for index, one in enumerate(results)],
+        "choices": choices,
         "created": int(time.time()),
         "id": random_id(),
         "model": "_",
@@ -55,8 +68,10 @@ def completion(results: Sequence[Completion], form: AnswerForm) -> dict[str, Any
     }
     if form.vocabulary is not None:
         answer |= details(results, form.request, form.vocabulary, stream=False)
-    if results[0].notes:
-        answer["warnings"] = list(results[0].notes)
+    notes = [note for one in results for note in one.notes]
+    notes += [note for reader in readers for note in reader.notes]
+    if notes:
+        answer["warnings"] = list(dict.fromkeys(notes))
     return select(answer, form.fields) if form.fields else answer
 
 
@@ -80,11 +95,14 @@ def events(generations: Sequence[Generation], form: AnswerForm) -> Iterator[dict
         yield {"choices": [], **fixed, "usage": _usage(usages)}
 
 
-def _whole_choice(index: int, result: Completion, form: AnswerForm) -> dict[str, Any]:
+def _whole_choice(
+    index: int, result: Completion, reader: MessageReader, form: AnswerForm
+) -> dict[str, Any]:
+    message = reader.whole(result.text)
     return {
-        "finish_reason": result.finish_reason,
+        "finish_reason": reader.finish_reason(result.finish_reason),
         "index": index,
-        "message": {"content": result.text, "role": "assistant"},
+        "message": message,
         **_extras(result.token_ids, result.probs, form),
     }
 
@@ -96,33 +114,38 @@ class _StreamedChoice:
         self._index = index
         self._generation = generation
         self._form = form
+        self._reader = form.reader()
         self._role = {"role": "assistant"}  # for the first event
+        # What the next event of the choice takes along: a reader may hold text back.
+        self._tokens: list[int] = []
+        self._probs: list[TokenProbs] = []
 
     def events(self, chunk: Chunk) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-        extras = _extras(chunk.token_ids, chunk.probs, self._form)
+        self._tokens += chunk.token_ids
+        self._probs += chunk.probs
         beside: dict[str, Any] = {}
         if self._form.request.timings_per_token and chunk.timings is not None:
             beside["timings"] = timings(chunk.timings)
         if chunk.progress is not None:
             yield self._choice({}), {"prompt_progress": progress(chunk.progress), **beside}
-        if chunk.text:
-            yield self._choice({"content": chunk.text}, extras), beside
-            extras = _extras((), (), self._form)
+        deltas = self._reader.feed(chunk.text)
         if chunk.finish_reason is not None:
-            yield self._choice({}, extras, chunk.finish_reason), {**beside, **self._last()}
+            deltas += self._reader.finish()
+        for delta in deltas:
+            yield self._choice(delta), beside
+        if chunk.finish_reason is not None:
+            reason = self._reader.finish_reason(chunk.finish_reason)
+            yield self._choice({}, reason), {**beside, **self._last()}
 
-    def _choice(
-        self,
-        delta: Mapping[str, Any],
-        extras: Mapping[str, Any] | None = None,
-        finish_reason: str | None = None,
-    ) -> dict[str, Any]:
+    def _choice(self, delta: Mapping[str, Any], finish_reason: str | None = None) -> dict[str, Any]:
         role, self._role = self._role, {}
+        tokens, self._tokens = self._tokens, []
+        probs, self._probs = self._probs, []
         return {
             "delta": {**delta, **role},
             "finish_reason": finish_reason,
             "index": self._index,
-            **(extras or {}),
+            **_extras(tokens, probs, self._form),
         }
 
     def _last(self) -> dict[str, Any]:
@@ -133,7 +156,8 @@ class _StreamedChoice:
             found = details([result], form.request, form.vocabulary, stream=True)
             if form.fields:
                 found = select(found, form.fields)
-        return {**found, "warnings": list(result.notes)} if result.notes else found
+        notes = [*result.notes, *self._reader.notes]
+        return {**found, "warnings": notes} if notes else found
 
 
 def _extras(tokens: Sequence[int], probs: Sequence[TokenProbs], form: AnswerForm) -> dict[str, Any]:

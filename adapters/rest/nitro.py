@@ -7,10 +7,11 @@ from urllib.parse import quote
 
 from flask import Blueprint, Response, current_app, g, jsonify, request
 
-from nitrolib.errors import InvalidRequest, ModelAlreadyLoaded, NitroError
+from nitrolib.errors import InvalidRequest, ModelAlreadyLoaded, ModelNotLoaded, NitroError
 from nitrolib.validation import schema
 
 from . import chat_answer, jsonbody, nitro_chat, nitro_embeddings, nitro_load, nitro_status, sse
+from .chat_prompt import Conversation
 from .errors import load_failed
 
 if TYPE_CHECKING:
@@ -99,8 +100,8 @@ def chat() -> ResponseReturnValue:
     stream = _wants_stream(body)
     if not profile.chats and here.engine.status().model is not None:
         raise InvalidRequest("Not support completion for embedding model", field="model")
-    asked = nitro_chat.from_body(body, defaults, profile, here.engine, stream=stream)
     try:
+        asked = nitro_chat.from_body(body, defaults, profile, here.engine, stream=stream)
         generations = here.engine.submit_choices(asked.request, asked.n)
     except InvalidRequest as error:
         nitro_chat.own_field(error, body)
@@ -125,6 +126,16 @@ def chat() -> ResponseReturnValue:
     return jsonify(chat_answer.completion(results, asked.form))
 
 
+def apply_template() -> ResponseReturnValue:
+    here = service()
+    body, _ = _read("ChatCompletionRequest")
+    g.ignored += _unknown_in_messages(body["messages"])
+    if here.engine.status().model is None:
+        raise ModelNotLoaded
+    conversation = Conversation(body, here.profile.template, here.engine)
+    return jsonify({"prompt": conversation.plan.prompt.text})
+
+
 def embeddings() -> ResponseReturnValue:
     here = service()
     body, defaults = _read("EmbeddingsRequest")
@@ -139,6 +150,7 @@ _route(load, ("POST",), f"{_PREFIX}/loadmodel")
 _route(unload, ("GET", "POST"), f"{_PREFIX}/unloadmodel")
 _route(status, ("GET", "POST"), f"{_PREFIX}/modelstatus")
 _route(chat, ("POST",), "/v1/chat/completions", f"{_PREFIX}/chat_completion")
+_route(apply_template, ("POST",), "/apply-template")
 _route(embeddings, ("POST",), "/v1/embeddings", f"{_PREFIX}/embedding")
 
 
@@ -152,5 +164,6 @@ def _wants_stream(body: Mapping[str, Any]) -> bool:
 
 def _unknown_in_messages(messages: list[Mapping[str, Any]]) -> list[str]:
     rules = schema("nitro", "Message")
-    names = (name for message in messages for name in rules.unknown(message))
+    given = ({k: v for k, v in message.items() if v is not None} for message in messages)
+    names = (name for message in given for name in rules.unknown(message))
     return [f"messages/*/{name}" for name in dict.fromkeys(names)]

@@ -10,13 +10,13 @@ from nitrolib.validation import shorten
 
 from . import chat_details, chat_params, chat_probs
 from .chat_answer import AnswerForm
+from .chat_prompt import Conversation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from nitrolib.engine import Engine
     from nitrolib.engine.request import GenerationRequest
-    from nitrolib.prompt import Message
 
     from .service import Profile
 
@@ -32,11 +32,8 @@ _REFUSED: Mapping[str, Callable[[Any], bool]] = {
     "lora": lambda value: value == [],
     "modalities": lambda value: value == ["text"],
     "multimodal_data": lambda value: value == [],
-    "n_keep": lambda value: value == 0,
     "prediction": lambda _value: False,
     "prompt": lambda _value: False,
-    "tool_choice": lambda value: value in _NO_CHOICE,
-    "tools": lambda value: value == [],
 }
 
 
@@ -64,7 +61,8 @@ def from_body(
     _refuse_unsupported(body)
     n: int = body.get("n", 1)
     listed = chat_probs.asked(body)
-    request = _request(body, defaults, profile, engine, listed)
+    conversation = Conversation(body, profile.template, engine)
+    request = _request(body, defaults, profile, engine, conversation, listed)
     if listed and not stream:
         _check_probs(listed, request, n, engine)
     form = AnswerForm(
@@ -74,13 +72,14 @@ def from_body(
         vocabulary=engine.vocabulary if chat_details.wanted(body) else None,
         fields=tuple(body.get("response_fields", ())),
         usage_event=bool((body.get("stream_options") or {}).get("include_usage")),
+        plan=conversation.plan,
     )
     return Chat(request, n, form)
 
 
 def own_field(error: InvalidRequest, body: Mapping[str, Any]) -> None:
     """Call the field of an *error* of the engine as the client called it."""
-    if error.field == "prompt":
+    if error.field == "prompt" and "prompt" not in body:
         error.field = "messages"
     elif error.field == "json_schema" and "json_schema" not in body:
         error.field = "response_format"
@@ -91,11 +90,9 @@ def _request(
     defaults: Mapping[str, Any],
     profile: Profile,
     engine: Engine,
+    conversation: Conversation,
     listed: int | None,
 ) -> GenerationRequest:
-    from nitrolib.engine.request import GenerationRequest
-
-    messages = _messages(body["messages"])
     params = chat_params.sampling(
         body,
         defaults,
@@ -104,16 +101,17 @@ def _request(
         n_probs=0 if listed is None else max(listed, 1),
     )
     note = chat_params.limit(body, defaults)[1]
-    return GenerationRequest(
-        prompt=profile.template.render(messages),
-        params=params,
-        kind="chat",
-        strip_leading_space=True,
+    return engine.chat_request(
+        conversation.messages,
+        params,
+        conversation,
+        body.get("context_policy", profile.context_policy),
+        n_keep=body.get("n_keep", 0),
         cache_prompt=body.get("cache_prompt", True),
         id_slot=body.get("id_slot", -1),
         timings_per_token=body.get("timings_per_token", False),
         return_progress=body.get("return_progress", False),
-        notes=() if note is None else (note,),
+        notes=(*conversation.plan.notes, *(() if note is None else (note,))),
     )
 
 
@@ -134,39 +132,3 @@ def _refuse_unsupported(body: Mapping[str, Any]) -> None:
                 field=name,
                 value=shorten(body[name]),
             )
-
-
-def _messages(items: list[Mapping[str, Any]]) -> list[Message]:
-    from nitrolib.prompt import Message
-
-    messages = []
-    for index, item in enumerate(items):
-        if item.get("tool_calls"):
-            field = f"messages/{index}/tool_calls"
-            raise Unsupported("tool calls are not supported on this route", field=field)
-        content = _content(item.get("content"), f"messages/{index}/content")
-        messages.append(Message(item.get("role") or "", content))
-    return messages
-
-
-def _content(content: Any, field: str) -> str:
-    """Content of a message as text: null is empty, text parts are joined as they are."""
-    if content is None:
-        return ""
-    if isinstance(content, str):
-        return content
-    return "".join(_part(part, f"{field}/{index}") for index, part in enumerate(content))
-
-
-def _part(part: Mapping[str, Any], field: str) -> str:
-    if part["type"] != "text":
-        kind = part["type"]
-        raise Unsupported(
-            f"{field} has type {shorten(kind)}, and only text parts are supported",
-            field=f"{field}/type",
-            value=shorten(kind),
-            allowed="text",
-        )
-    if "text" not in part:
-        raise InvalidRequest(f"{field}/text is required", field=f"{field}/text", allowed="a text")
-    return str(part["text"])

@@ -30,7 +30,6 @@ _REFUSED: Mapping[str, Callable[[Any], bool]] = {
 
 # Fields that change no answer: not used here, and the client is told so.
 _NOT_USED: Mapping[str, str] = {
-    "ctx_shift": "an answer that fills the context ends with finish_reason length",
     "flash_attn": "the backend chooses its attention",
     "llama_log_folder": "no engine log is written",
     "n_batch": "the engine chooses how a prompt is divided",
@@ -62,6 +61,7 @@ def from_body(body: Mapping[str, Any], defaults: Mapping[str, Any]) -> Load:
         template=template,
         stop=tuple(body.get("stop", ())),
         repeat_last_n=body.get("repeat_last_n"),
+        context_policy="shift" if body.get("ctx_shift") else "error",
         model_type=values["model_type"],
         alias=body.get("model_alias"),
         warnings=tuple(warnings),

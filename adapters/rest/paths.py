@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 _PREFIX = "/inferences/"
-_EXACT = frozenset({"/healthz", "/v1/chat/completions", "/v1/embeddings"})
+_EXACT = frozenset({"/apply-template", "/healthz", "/v1/chat/completions", "/v1/embeddings"})
 
 
 class LowerCasePaths:

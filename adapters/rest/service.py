@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from nitrolib.backends.base import LoadOptions
     from nitrolib.config import Settings
     from nitrolib.engine import Engine
-    from nitrolib.engine.request import ModelStatus
+    from nitrolib.engine.request import ModelStatus, Overflow
     from nitrolib.prompt import PromptTemplate
 
 __all__ = ["Profile", "Service"]
@@ -26,6 +26,7 @@ class Profile:
 
     stop: stop words of chats that give none.
     repeat_last_n: window of chats that give none; None is the dialect's default.
+    context_policy: of chats that name none, see GenerationRequest.
     model_type: "llm"; anything else is an embedding model, which refuses chats.
     alias: name to show instead of the path.
     warnings: what the load asked for and is not as asked.
@@ -34,6 +35,7 @@ class Profile:
     template: PromptTemplate
     stop: tuple[str, ...] = ()
     repeat_last_n: int | None = None
+    context_policy: Overflow = "error"
     model_type: str = "llm"
     alias: str | None = None
     warnings: tuple[str, ...] = ()

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from nitrolib.backends.base import LoadOptions
+from nitrolib.engine.chat import chat_request
 from nitrolib.engine.choices import check_count, each
 from nitrolib.engine.request import (
     Chunk,
@@ -23,10 +24,18 @@ from nitrolib.engine.request import (
     TokenProbs,
     Usage,
 )
-from nitrolib.errors import Cancelled, ModelAlreadyLoaded, ModelNotLoaded, NitroError
+from nitrolib.errors import (
+    Cancelled,
+    ContextOverflow,
+    ModelAlreadyLoaded,
+    ModelNotLoaded,
+    NitroError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
+
+    from nitrolib.prompt import Prompt
 
 USAGE = Usage(prompt_tokens=90, completion_tokens=13, cached_tokens=7)
 TIMINGS = Timings(queue_s=0.0, prefill_s=0.1, decode_s=0.2, cache_n=7, prompt_n=83, predicted_n=13)
@@ -66,7 +75,8 @@ def model_status(path: str = "fake.gguf", options: LoadOptions | None = None) ->
 class FakeEngine:
     """Set what happens next, then look at what was asked.
 
-    pieces, finish_reason: the answer of every generation.
+    pieces, finish_reason, truncated: the answer of every generation.
+    room: the context, in characters, for prompts that are cut to fit.
     refuse: raised by submit. fail: raised after the pieces. load_error: raised by load.
     requests, embeds, loads: what came in.
     """
@@ -76,6 +86,7 @@ class FakeEngine:
         self.pieces: tuple[str, ...] = ("Hello", " there")
         self.finish_reason = "stop"
         self.truncated = False
+        self.room = 2048
         self.notes: tuple[str, ...] = ()
         self.load_notes: tuple[str, ...] = ()
         self.refuse: Exception | None = None
@@ -114,6 +125,21 @@ class FakeEngine:
             raise ModelNotLoaded
         pieces = [bytes([byte]) for byte in range(256)]
         return SimpleNamespace(pieces=[*pieces, b""], special={"<s>": 256})
+
+    def chat_request(
+        self, messages: Any, params: Any, template: Any, context_policy: Any, **fields: Any
+    ) -> GenerationRequest:
+        """The engine's own, with a token for every character of the prompt."""
+        if self.model is None:
+            raise ModelNotLoaded
+        model: Any = SimpleNamespace(prompt_ids=self._prompt_ids)
+        return chat_request(model, messages, params, template, context_policy, fields)
+
+    def _prompt_ids(self, prompt: Prompt) -> list[int]:
+        ids = [ord(one) for one in prompt.text]
+        if len(ids) >= self.room:
+            raise ContextOverflow(prompt_tokens=len(ids), limit=self.room)
+        return ids
 
     def tokenize(self, text: str) -> list[int]:
         return list(text.encode())

@@ -58,14 +58,20 @@ def event(name: str) -> Look:
     return lambda _request, answer: [name in one for one in answer.events]
 
 
+def prompt_has(text: str) -> Look:
+    return lambda request, _answer: text in request.prompt.text  # type: ignore[union-attr]
+
+
 def same(name: str, value: Any) -> Row:
     """A field that SamplingParams has too."""
     return Row(value, param(name), value)
 
 
 STREAM = {"stream": True}
+TOOLS = [{"type": "function", "function": {"name": "clock"}}]
 HONOURED: dict[str, Row] = {
     "cache_prompt": Row(False, field("cache_prompt"), False),
+    "context_policy": Row("shift", field("context_policy"), "shift"),
     "dry_allowed_length": same("dry_allowed_length", 5),
     "dry_base": same("dry_base", 2.5),
     "dry_multiplier": same("dry_multiplier", 0.8),
@@ -82,11 +88,7 @@ HONOURED: dict[str, Row] = {
     "logprobs": Row(True, choice("logprobs", "content", 0, "logprob"), -0.25),
     "max_completion_tokens": Row(9, param("max_tokens"), 9),
     "max_tokens": Row(9, param("max_tokens"), 9),
-    "messages": Row(
-        [{"role": "user", "content": "Bye"}],
-        lambda request, _answer: "Bye" in request.prompt.text,  # type: ignore[union-attr]
-        True,
-    ),
+    "messages": Row([{"role": "user", "content": "Bye"}], prompt_has("Bye"), True),
     "min_keep": same("min_keep", 2),
     "min_p": same("min_p", 0.2),
     "mirostat": same("mirostat", 2),
@@ -94,8 +96,12 @@ HONOURED: dict[str, Row] = {
     "mirostat_tau": same("mirostat_tau", 3.0),
     "n": Row(3, lambda _request, answer: len(answer.json["choices"]), 3),
     "n_indent": same("n_indent", 4),
+    "n_keep": Row(5, field("n_keep"), 5),
     "n_predict": Row(0, param("max_tokens"), 0),
     "n_probs": Row(4, param("n_probs"), 4),
+    "parallel_tool_calls": Row(
+        False, prompt_has("Make one call at most."), True, {"tools": TOOLS}
+    ),
     "post_sampling_probs": Row(
         True, choice("logprobs", "content", 0, "prob"), 0.25, {"n_probs": 1}
     ),
@@ -119,6 +125,8 @@ HONOURED: dict[str, Row] = {
     "t_max_predict_ms": same("t_max_predict_ms", 500),
     "temperature": same("temperature", 0.3),
     "timings_per_token": Row(True, event("timings"), [True, True, True], STREAM),
+    "tool_choice": Row("none", prompt_has("clock"), False, {"tools": TOOLS}),
+    "tools": Row(TOOLS, prompt_has('"name": "clock"'), True),
     "top_k": same("top_k", 5),
     "top_logprobs": Row(
         2, choice("logprobs", "content", 0, "top_logprobs", 1, "id"), 254,
@@ -141,11 +149,8 @@ REFUSED: dict[str, Any] = {
     "lora": [{"id": 0, "scale": 1.0}],
     "modalities": ["audio"],
     "multimodal_data": ["aGk="],
-    "n_keep": 5,
     "prediction": {"type": "content"},
     "prompt": "instead",
-    "tool_choice": "required",
-    "tools": [{"type": "function", "function": {"name": "f"}}],
 }
 
 # One model is loaded, and its answers name it "_".
