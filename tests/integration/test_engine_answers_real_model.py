@@ -1,12 +1,16 @@
-"""Choices and shifted contexts on the real native library, one native thread."""
+"""Choices, shifted contexts and constraints on the real native library, one native thread."""
 
 from __future__ import annotations
+
+import json
+from dataclasses import replace
 
 import pytest
 from support.fake_runtime import assert_at_rest
 from support.gguf_maker import make_llama
 
 from nitrolib.backends import LoadOptions
+from nitrolib.demo import model_path
 from nitrolib.engine import Engine, GenerationRequest
 from nitrolib.sampling import SamplingParams
 
@@ -65,3 +69,54 @@ def test_what_a_shift_left_in_the_cache_is_true(engine):
     engine.clear_cache()
     fresh = engine.complete((*held, 7), SamplingParams(temperature=0, max_tokens=12))
     assert fresh.token_ids == more.token_ids
+
+
+# ---- constraints on the bundled model
+
+
+@pytest.fixture(scope="module")
+def demo():
+    options = LoadOptions(n_parallel=2, ctx_len=1024, threads=1, clean_cache_threshold=0)
+    with Engine.open(model_path(), options) as engine:
+        yield engine
+        assert_at_rest(engine)
+
+
+SCHEMA = {
+    "type": "object",
+    "properties": {
+        "name": {"type": "string", "maxLength": 12},
+        "kind": {"enum": ["cat", "dog"]},
+        "legs": {"type": "integer", "minimum": 0, "maximum": 8},
+    },
+    "required": ["name", "kind", "legs"],
+    "additionalProperties": False,
+}
+
+
+def test_answers_under_a_schema_are_valid_or_marked_incomplete(demo):
+    jsonschema = pytest.importorskip("jsonschema")
+    pytest.importorskip("llguidance")
+    how = [
+        SamplingParams(
+            temperature=1.5, seed=seed, json_schema=json.dumps(SCHEMA), max_tokens=120, n_probs=2
+        )
+        for seed in range(6)
+    ]
+    running = [demo.stream("An animal: ", one) for one in how]
+    done = [one.result(60) for one in running]
+    assert any(one.complete for one in done)
+    for one in done:
+        assert "".join(entry.text for entry in one.probs) == one.text
+        if one.complete:
+            assert one.finish_reason == "stop"
+            jsonschema.validate(json.loads(one.text), SCHEMA)
+        else:
+            assert one.finish_reason == "length"
+
+
+def test_a_constraint_that_allows_everything_changes_no_token(demo):
+    pytest.importorskip("llguidance")
+    free = SamplingParams(temperature=1, seed=5, max_tokens=40)
+    held = replace(free, grammar="root ::= [^\\x00]*")
+    assert demo.complete("Once", free).token_ids == demo.complete("Once", held).token_ids
