@@ -97,13 +97,20 @@ def test_the_joined_stream_equals_the_result(engine, prompt, how):
 
 
 @settings(slow_is_fine, max_examples=60)
-@given(st.integers(0, 2**32), st.integers(1, 4), st.booleans(), st.integers(0, 3))
+@given(
+    st.integers(0, 2**32),
+    st.integers(1, 4),
+    st.booleans(),
+    st.integers(0, 3),
+    st.sets(st.sampled_from(["copy", "shift"])),
+)
 def test_after_any_schedule_all_slots_are_free_and_the_records_true(
-    caplog, seed, n_seq, cont_batching, threshold
+    caplog, seed, n_seq, cont_batching, threshold, can
 ):
-    """Random mixes of generations, embeddings, cancellations, deadlines, faults and clears."""
+    """Random mixes of generations, choices, embeddings, cancellations, deadlines, faults and
+    clears."""
     rng = random.Random(seed)
-    runtime = FakeRuntime(n_seq=n_seq, n_ctx=300)
+    runtime = FakeRuntime(n_seq=n_seq, n_ctx=300, can=can)
     reference = FakeRuntime(n_ctx=300)
 
     def fault(feeds):
@@ -119,7 +126,7 @@ def test_after_any_schedule_all_slots_are_free_and_the_records_true(
         requests = [a_request(rng, n_seq) for _ in range(25)]
         running = []
         for request in requests:
-            running.append(engine.submit(request))
+            running.extend(engine.submit_choices(request, rng.choice([1, 1, 1, 2, 4])))
             if rng.random() < 0.2:
                 rng.choice(running).cancel()
             if rng.random() < 0.2:
@@ -141,10 +148,12 @@ def test_after_any_schedule_all_slots_are_free_and_the_records_true(
 def a_request(rng, n_seq):
     how = SamplingParams(seed=rng.randrange(1000), max_tokens=rng.randrange(1, 40))
     return GenerationRequest(
-        prompt=tuple(rng.randrange(4) for _ in range(rng.choice([1, 5, 70, 200]))),
+        prompt=tuple(rng.randrange(4) for _ in range(rng.choice([1, 5, 70, 200, 290]))),
         params=how,
         kind=rng.choice(["chat", "completion"]),
         cache_prompt=rng.random() < 0.8,
+        context_policy=rng.choice(["error", "shift"]),
+        n_keep=rng.choice([-1, 0, 5, 1000]),
         id_slot=rng.choice([-1, -1, -1, rng.randrange(n_seq)]),
         timeout_s=rng.choice([None, None, None, 0.005, 30]),
     )

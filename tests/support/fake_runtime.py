@@ -40,9 +40,12 @@ def byte_vocabulary(**changes):
 
 class FakeRuntime:
     """Deterministic: the logits after a history depend on that history alone. `script` maps the
-    number of tokens evaluated to the token that comes next, instead of the hash's choice."""
+    number of tokens evaluated to the token that comes next, instead of the hash's choice. `can` are
+    capabilities beside "embed": "copy", "shift"."""
 
-    def __init__(self, n_seq=1, n_ctx=512, n_batch=512, script=None, chat_template=None, **info):
+    def __init__(
+        self, n_seq=1, n_ctx=512, n_batch=512, script=None, chat_template=None, can=(), **info
+    ):
         self.info = SimpleNamespace(
             name="fake", architecture="fake", n_ctx_train=n_ctx, n_embd=8,
             chat_template=chat_template, **info,
@@ -52,9 +55,10 @@ class FakeRuntime:
             backend="fake", library="none", threads=1, gpu_layers=0, memory_bytes=1
         )
         self.n_seq, self.n_ctx, self.n_batch = n_seq, n_ctx, n_batch
-        self.capabilities = frozenset({"embed"})
+        self.capabilities = frozenset({"embed", *can})
         self.cells = [[] for _ in range(n_seq)]
         self.steps = []  # every decode: [(seq, n_tokens, output), ...]
+        self.copies, self.shifts = [], []  # the arguments of every copy and shift
         self.script = script or {}
         self.before_decode = self.after_decode = self.before_tokenize = lambda _: None
         self.closed = False
@@ -100,6 +104,19 @@ class FakeRuntime:
     def keep(self, seq, n):
         assert 0 <= n <= len(self.cells[seq]), "keep beyond what there is"
         del self.cells[seq][n:]
+
+    def copy(self, source, target, n):
+        assert "copy" in self.capabilities
+        assert source != target
+        assert n <= len(self.cells[source])
+        self.cells[target] = self.cells[source][:n]
+        self.copies.append((source, target, n))
+
+    def shift(self, seq, start, end):
+        assert "shift" in self.capabilities
+        assert 0 <= start < end <= len(self.cells[seq])
+        del self.cells[seq][start:end]
+        self.shifts.append((start, end))
 
     def close(self):
         self.closed = True

@@ -13,20 +13,6 @@ from nitrolib.sampling import SamplingParams
 PROMPT = tuple(i % 200 for i in range(150))
 
 
-class Copying(FakeRuntime):
-    """A runtime with the capability "copy"."""
-
-    def __init__(self, **how):
-        super().__init__(**how)
-        self.capabilities |= {"copy"}
-        self.copies = []
-
-    def copy(self, source, target, n):
-        assert n <= len(self.cells[source])
-        self.cells[target] = self.cells[source][:n]
-        self.copies.append((source, target, n))
-
-
 def request(seed=7, max_tokens=5, **fields):
     how = SamplingParams(temperature=1.5, seed=seed, max_tokens=max_tokens)
     return GenerationRequest(**{"prompt": PROMPT, "params": how, **fields})
@@ -196,8 +182,8 @@ def test_choices_count_as_one_chat():
 
 
 def test_choices_stay_in_the_slot_that_was_asked_for():
-    for kind in (FakeRuntime, Copying):
-        with fake_engine(kind(n_seq=3)) as engine:
+    for can in ((), ("copy",)):
+        with fake_engine(FakeRuntime(n_seq=3, can=can)) as engine:
             choices = results(engine.submit_choices(request(id_slot=2), 3))
             assert [one.slot for one in choices] == [2, 2, 2]
 
@@ -206,7 +192,7 @@ def test_choices_stay_in_the_slot_that_was_asked_for():
 
 
 def test_a_runtime_that_copies_runs_choices_side_by_side():
-    runtime = Copying(n_seq=3)
+    runtime = FakeRuntime(n_seq=3, can=("copy",))
     with fake_engine(runtime) as engine:
         alone = [engine.submit(request(seed=7 + j)).result(20).token_ids for j in range(3)]
         engine.clear_cache()
@@ -227,7 +213,7 @@ def test_a_runtime_that_copies_runs_choices_side_by_side():
 
 
 def test_more_choices_than_slots_take_what_gets_free():
-    runtime = Copying(n_seq=2)
+    runtime = FakeRuntime(n_seq=2, can=("copy",))
     with fake_engine(runtime) as engine:
         choices = results(engine.submit_choices(request(), 5))
         assert len({one.token_ids for one in choices}) == 5

@@ -19,22 +19,9 @@ from nitrolib.sampling import SamplingParams
 PROMPT = (BOS, *range(10))
 
 
-class Shifting(FakeRuntime):
-    """A runtime with the capability "shift"."""
-
-    def __init__(self, **how):
-        super().__init__(**how)
-        self.capabilities |= {"shift"}
-        self.shifts = []
-
-    def shift(self, seq, start, end):
-        del self.cells[seq][start:end]
-        self.shifts.append((start, end))
-
-
-@pytest.fixture(params=[FakeRuntime, Shifting])
+@pytest.fixture(params=[(), ("shift",)], ids=["evaluates", "moves"])
 def runtime(request):
-    return request.param(n_ctx=256)
+    return FakeRuntime(n_ctx=256, can=request.param)
 
 
 @pytest.fixture
@@ -68,7 +55,7 @@ def test_the_numbers_are_those_of_the_reference_server(
     assert done.tokens_cached == cached
     assert (done.truncated, done.finish_reason) == (True, "length")
     said = [*PROMPT, *done.token_ids[:-1]]
-    if isinstance(runtime, Shifting):
+    if runtime.shifts:
         assert runtime.shifts == [(keep, keep + discard)]
     else:
         assert runtime.cells[0] == said[:keep] + said[keep + discard :]
@@ -112,7 +99,7 @@ def test_it_shifts_as_often_as_it_must(engine, runtime):
     assert done.tokens_cached == 11 + 999 - 6 * 127
     (note,) = done.notes
     assert "(shifts: 6): 762 tokens after the first 1 were dropped" in note
-    assert ("762 evaluated again" in note) == (not isinstance(runtime, Shifting))
+    assert ("762 evaluated again" in note) == (not runtime.shifts)
 
 
 def test_no_shift_when_the_last_token_fills_the_context(engine, runtime):
@@ -181,7 +168,7 @@ def test_the_record_of_an_evaluated_shift_serves_and_one_that_was_moved_does_not
     with fake_engine(runtime) as engine:
         done = shifted(engine)
         held = list(runtime.cells[0])
-        moved = isinstance(runtime, Shifting)
+        moved = bool(runtime.shifts)
         assert len(held) == (0 if moved else done.tokens_cached)
         again = engine.complete((*(held or PROMPT), 5), greedy(max_tokens=3))
         assert again.usage.cached_tokens == (0 if moved else len(held))
