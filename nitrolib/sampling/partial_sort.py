@@ -37,8 +37,8 @@ def largest(values: Logits, k: int) -> Indices:
 
 
 def shortlist(values: Logits, k: int) -> Indices:
-    """Positions, ascending, of all of *values* (n,) that reach some lower bound of the k-th
-    largest, 0 < k < n: at least the k largest, usually few more. A NaN always counts.
+    """Positions, ascending, of the k largest of *values* (n,), 0 < k < n, of equal ones at least
+    the first, and usually few more. A NaN always counts.
 
     The values are read as a grid of rows. The k largest of the column maxima are k different
     values, so the k-th largest value is not below the smallest of them, and only columns whose
@@ -54,6 +54,8 @@ def shortlist(values: Logits, k: int) -> Indices:
     grid = values[: rows * width].reshape(rows, width)
     best = grid.max(axis=0)
     cut = np.partition(best, width - k)[width - k]
+    if cut == -math.inf:
+        return _finite(values, k)
     columns = (~(best < cut)).nonzero()[0]  # not "best >= cut", which would lose a NaN
     hits = (~(grid.take(columns, axis=1).ravel() < cut)).nonzero()[0]
     row, column = np.divmod(hits, columns.size)
@@ -62,6 +64,16 @@ def shortlist(values: Logits, k: int) -> Indices:
         return found
     rest = (~(values[rows * width :] < cut)).nonzero()[0]
     return np.concatenate((found, rest + rows * width))
+
+
+def _finite(values: Logits, k: int) -> Indices:
+    """Positions of all of *values* but -inf, and of the first of those if there are less than k: a
+    row of which a grammar allows little."""
+    masked = values == -math.inf
+    found: Indices = (~masked).nonzero()[0]
+    if found.size < k:
+        found = np.sort(np.concatenate((found, masked.nonzero()[0][: k - found.size])))
+    return found
 
 
 def positions_reaching(values: Logits, cut: float, ties: int) -> Indices:
