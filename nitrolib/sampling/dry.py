@@ -93,12 +93,11 @@ class Dry:
         if not found.size:
             return _NOTHING
         # No match reaches beyond the window's start either.
-        lengths = np.minimum(np.minimum(self._matches[start + found], found + 1), limit)
+        lengths = np.minimum(self._matches[start + found], np.minimum(found + 1, limit))
         longest = _longest(self._tokens[start + found + 1], lengths, self._allowed)
         single = self._breakers.single
-        kept = {token: m for token, m in longest.items() if token not in single}
-        amounts = [self._amount(m) for m in kept.values()]
-        return np.fromiter(kept, np.intp, len(kept)), np.array(amounts, np.float64)
+        amounts = {token: self._amount(m) for token, m in longest.items() if token not in single}
+        return np.array([*amounts], np.intp), np.array([*amounts.values()], np.float64)
 
     def _amount(self, length: int) -> float:
         power: float = float(self._base) ** min(length - self._allowed, self._most)
@@ -108,12 +107,13 @@ class Dry:
         end = self._end
         start = max(0, end + 1 - self._size)
         self._tokens[end] = token_id
-        if end > start:
-            matches = self._matches[start:end]
-            # Where the match ended one place earlier; before the window's start nothing matches.
-            matches[1:] = matches[:-1] + 1
-            matches[0] = 1
-            matches *= self._tokens[start:end] == token_id
+        places = start + (self._tokens[start:end] == token_id).nonzero()[0]
+        # Where the match ended one place earlier; before the window's start nothing matches.
+        longer = self._matches[places - 1] + 1
+        if places.size and places[0] == start:
+            longer[0] = 1
+        self._matches[start:end] = 0
+        self._matches[places] = longer
         self._matches[end] = 0
         self._end = end + 1
         self._note_breaker(end)
@@ -186,6 +186,8 @@ def _follows(newest: list[int], back: int, tail: tuple[int, ...]) -> bool:
 
 def _longest(ids: NDArray[np.int32], lengths: NDArray[np.intp], allowed: int) -> dict[int, int]:
     """The longest match of each id, where it reaches *allowed*."""
-    order = lengths.argsort(kind="stable") if lengths.size > 1 else slice(None)
-    pairs = zip(ids[order].tolist(), lengths[order].tolist(), strict=True)
+    if ids.size > 1:
+        order = lengths.argsort()
+        ids, lengths = ids[order], lengths[order]
+    pairs = zip(ids.tolist(), lengths.tolist(), strict=True)
     return {token: length for token, length in pairs if length >= allowed}
