@@ -47,7 +47,7 @@ class AnswerForm:
 
     def reader(self) -> MessageReader:
         """What reads the text of one choice."""
-        return MessageReader(None if self.plan is None else self.plan.parser(constrained=False))
+        return MessageReader(None if self.plan is None else self.plan.parser())
 
 
 def completion(results: Sequence[Completion], form: AnswerForm) -> dict[str, Any]:

@@ -34,14 +34,6 @@ class Conversation:
         self._parallel = body.get("parallel_tool_calls", True)
         self._vocabulary = engine.vocabulary if self._tools else None
         self.plan = self._plan(self.messages)
-        if self.plan.constraint is not None and self.plan.trigger is None:
-            raise Unsupported(
-                f"tool_choice {shorten(self._choice)} is not supported: an answer cannot be held "
-                "to a call yet",
-                field="tool_choice",
-                value=shorten(self._choice),
-                allowed="none or auto",
-            )
 
     @property
     def stops(self) -> tuple[str, ...]:
@@ -52,9 +44,16 @@ class Conversation:
 
     def _plan(self, turns: Sequence[Message]) -> ChatPlan:
         from nitrolib.prompt import prepare_chat
+        from nitrolib.sampling.constraint import json_rule
 
         return prepare_chat(
-            self._template, turns, self._tools, self._choice, self._parallel, self._vocabulary
+            self._template,
+            turns,
+            self._tools,
+            self._choice,
+            self._parallel,
+            self._vocabulary,
+            json_rule=json_rule,
         )
 
 

@@ -99,13 +99,17 @@ def body_of(error: Exception) -> dict[str, Any]:
     if not isinstance(error, NitroError | Refused):
         return _body(INTERNAL, status, param=None, code="internal_error")
     param = getattr(error, "field", None)
-    return _body(
+    body = _body(
         _lookup(MESSAGES, error) or error.message,
         status,
         param=param,
         code=error.code,
         cause=None if status == HTTPStatus.CONFLICT else error.message,
     )
+    # Where in the field: of a JSON schema, and of a grammar.
+    where = {name: getattr(error, name, None) for name in ("pointer", "line")}
+    body["error"] |= {name: value for name, value in where.items() if value is not None}
+    return body
 
 
 def register(app: Flask) -> None:

@@ -78,11 +78,12 @@ def from_body(
 
 
 def own_field(error: InvalidRequest, body: Mapping[str, Any]) -> None:
-    """Call the field of an *error* of the engine as the client called it."""
+    """Make an *error* of the engine call its field as the client called it."""
     if error.field == "prompt" and "prompt" not in body:
         error.field = "messages"
     elif error.field == "json_schema" and "json_schema" not in body:
         error.field = "response_format"
+        error.message = error.message.replace("json_schema", "response_format", 1)
 
 
 def _request(
@@ -100,7 +101,7 @@ def _request(
         logit_bias=chat_params.biases(body, engine),
         n_probs=0 if listed is None else max(listed, 1),
     )
-    note = chat_params.limit(body, defaults)[1]
+    plan, note = conversation.plan, chat_params.limit(body, defaults)[1]
     return engine.chat_request(
         conversation.messages,
         params,
@@ -111,7 +112,10 @@ def _request(
         id_slot=body.get("id_slot", -1),
         timings_per_token=body.get("timings_per_token", False),
         return_progress=body.get("return_progress", False),
-        notes=(*conversation.plan.notes, *(() if note is None else (note,))),
+        constraint=plan.constraint,
+        trigger=plan.trigger,
+        shown=plan.shown,
+        notes=plan.notes if note is None else (*plan.notes, note),
     )
 
 

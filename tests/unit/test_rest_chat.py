@@ -107,10 +107,13 @@ def test_an_unknown_form_is_400(rest: Rest, form: Any, param: str) -> None:
 
 
 def test_a_refused_schema_is_named_as_the_client_gave_it(rest: Rest) -> None:
-    rest.engine.refuse = Unsupported("no", field="json_schema")
+    rest.engine.refuse = Unsupported("json_schema: no", field="json_schema", pointer="/a")
     assert rest.chat(json_schema={}).json["error"]["param"] == "json_schema"
-    form = rest.chat(response_format={"type": "json_object"})
-    assert form.json["error"]["param"] == "response_format"
+    error = rest.chat(response_format={"type": "json_object"}).json["error"]
+    assert (error["param"], error["pointer"]) == ("response_format", "/a")
+    assert error["message"] == "response_format: no"
+    rest.engine.refuse = InvalidRequest("no", field="grammar", line=3)
+    assert rest.chat(grammar="x").json["error"]["line"] == 3
     rest.engine.refuse = InvalidRequest("no", field="prompt")
     assert rest.chat().json["error"]["param"] == "messages"
 

@@ -141,6 +141,29 @@ def test_without_tools_what_looks_like_a_call_is_text(rest: Rest) -> None:
 # ---- requests ----------------------------------------------------------------------------------
 
 
+def test_a_grammar_of_the_tools_goes_to_the_engine(rest: Rest) -> None:
+    named = {"type": "function", "function": {"name": "clock"}}
+    for choice in ("auto", "required", named, "none"):
+        assert rest.chat(tools=TOOLS, tool_choice=choice).status == 200
+    auto, required, clock, none = rest.engine.requests
+    assert auto.trigger.text == "<tool_call>"
+    assert required.trigger is clock.trigger is none.trigger is none.constraint is None
+    assert auto.constraint == required.constraint
+    assert "get_weather" in required.constraint
+    assert "get_weather" not in clock.constraint
+
+
+def test_a_schema_of_arguments_that_cannot_be_held_is_400(rest: Rest) -> None:
+    tool = json.loads(json.dumps(WEATHER))
+    tool["function"]["parameters"]["properties"]["city"]["format"] = "nonsense"
+    answer = rest.chat(tools=[CLOCK, tool])
+    assert answer.status == 400
+    error = answer.json["error"]
+    assert (error["param"], error["pointer"]) == (
+        "tools[1].function.parameters", "/properties/city/format",
+    )  # fmt: skip
+
+
 def test_results_of_calls_reach_the_prompt(rest: Rest) -> None:
     assert rest.chat(messages=HISTORY, tools=TOOLS).status == 200
     text = rest.engine.requests[0].prompt.text
