@@ -89,27 +89,44 @@ def _fit(
 ) -> tuple[tuple[int, ...], int]:
     """The prompt of as many of the newest messages as fit, as ids, and how many were dropped.
 
-    System messages and the last message stay. An answer whose question was dropped goes with it:
-    templates expect the user to speak first. Raises ContextOverflow when what must stay is too
-    long by itself.
+    System messages and the last message stay, with its question where it is the result of a call.
+    What answers a dropped question goes with it, calls and results too: templates expect the user
+    to speak first. Raises ContextOverflow when what must stay is too long by itself.
     """
-    kept = list(turns)
-    while True:
+
+    def ids(cut: int) -> tuple[int, ...]:
+        return tuple(model.prompt_ids(template.render(_from(turns, cut))))
+
+    try:
+        return ids(0), 0
+    except ContextOverflow:
+        cuts = _cuts(turns)
+        if not cuts:
+            raise
+    best, prompt = len(cuts) - 1, ids(cuts[-1])
+    least = 0  # no cut before this one is known to fit or not
+    while least < best:  # a conversation of thousands of messages is not rendered once for each
+        middle = (least + best) // 2
         try:
-            return tuple(model.prompt_ids(template.render(kept))), len(turns) - len(kept)
+            best, prompt = middle, ids(cuts[middle])
         except ContextOverflow:
-            oldest = _oldest(kept)
-            if oldest is None:
-                raise
-        del kept[oldest]
-        following = _oldest(kept)
-        if following is not None and kept[following].role == "assistant":
-            del kept[following]
+            least = middle + 1
+    return prompt, len(turns) - len(_from(turns, cuts[best]))
 
 
-def _oldest(turns: list[Message]) -> int | None:
-    """Index of the first message that may go."""
-    for index, one in enumerate(turns[:-1]):
-        if one.role != "system":
-            return index
-    return None
+def _from(turns: list[Message], cut: int) -> list[Message]:
+    """The messages from `cut` on, and the system messages before it."""
+    return [one for one in turns[:cut] if one.role == "system"] + turns[cut:]
+
+
+def _cuts(turns: list[Message]) -> list[int]:
+    """Where the conversation may begin instead: at questions up to the last one that may go."""
+    last = len(turns) - 1
+    if turns[last].role == "tool":
+        last = max((at for at in range(last) if _asks(turns[at])), default=0)
+    cuts = [at for at in range(1, last + 1) if at == last or _asks(turns[at])]
+    return [at for at in cuts if any(one.role != "system" for one in turns[:at])]
+
+
+def _asks(message: Message) -> bool:
+    return message.role not in ("system", "assistant", "tool")

@@ -167,8 +167,9 @@ class Engine:
         Choice j has the seed of the request plus j, unless that is a fresh draw. They take n places
         in the queue: all of them or none. The first to run evaluates the prompt and the others go
         on from what its slot then holds, one after another (side by side where the backend copies
-        sequences), also with `cache_prompt` False. Each handle is a generation of its own: ending
-        one leaves the others. `Usage.of_choices` adds their usages up.
+        sequences), also with `cache_prompt` False; only a prompt that the slot has lost, to a shift
+        or a failure, is evaluated again. Each handle is a generation of its own: ending one leaves
+        the others. `Usage.of_choices` adds their usages up.
 
         Raises as `submit` does, and InvalidRequest for an `n` that can never be queued.
         """

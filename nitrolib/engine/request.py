@@ -115,7 +115,21 @@ class GenerationRequest:
 
     def _check_constraint(self) -> None:
         if self.constraint is None:
+            if self.trigger is not None:
+                raise InvalidRequest(
+                    "a trigger is of no use without a constraint that it sets in force",
+                    field="trigger",
+                    value=self.trigger,
+                    allowed="None without a constraint",
+                )
             return
+        if not isinstance(self.constraint, str):
+            raise InvalidRequest(
+                f"constraint must be a text, got {type(self.constraint).__name__}",
+                field="constraint",
+                value=self.constraint,
+                allowed="None, or a grammar in llguidance's Lark dialect",
+            )
         for name in ("grammar", "json_schema"):
             value = getattr(self.params, name)
             if value:

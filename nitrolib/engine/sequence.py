@@ -247,15 +247,15 @@ class GenerationSequence(Job, Work):
     def _untold_probs(self) -> tuple[TokenProbs, ...]:
         return () if self._probs is None else self._probs.untold()
 
-    def _complete(self) -> bool:
+    def _is_whole(self) -> bool:
         """Whether the text is all that its constraint asks for: its last token may be followed by
         the end, and nothing was cut off after the sampler."""
         constraint = self._constraint
         return constraint is None or (self._answer.ended is None and constraint.may_end)
 
     def _completion(self) -> Completion:
-        complete = self._complete()
-        cut = () if complete else ("the answer was cut before its grammar or schema was complete",)
+        whole = self._is_whole()
+        cut = () if whole else ("the answer was cut before its grammar or schema was complete",)
         return Completion(
             text="".join(self._texts),
             prompt_token_ids=tuple(self._prompt),
@@ -269,7 +269,7 @@ class GenerationSequence(Job, Work):
             tokens_cached=self._held(),
             truncated=self._room.truncated,
             probs=() if self._probs is None else self._probs.entries,
-            complete=complete,
+            complete=whole,
             notes=self.request.notes + self._room.notes() + cut,
         )
 

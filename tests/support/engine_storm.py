@@ -17,6 +17,7 @@ import threading
 import time
 from collections import Counter
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 if __name__ == "__main__":
@@ -26,7 +27,7 @@ from support.fake_runtime import assert_at_rest
 from support.gguf_maker import make_llama
 
 from nitrolib.backends import LoadOptions
-from nitrolib.engine import Engine
+from nitrolib.engine import Engine, GenerationRequest
 from nitrolib.errors import (
     Cancelled,
     ContextOverflow,
@@ -113,6 +114,28 @@ class Storm:
         timer = threading.Timer(rng.random() * 0.02, generation.cancel)
         timer.start()
         generation.result(PATIENCE_S)
+
+    def do_choices(self, rng):
+        request = GenerationRequest(
+            prompt=tuple(rng.randrange(5, 300) for _ in range(rng.randrange(1, 150))),
+            params=self._params(rng),
+        )
+        choices = self.engine.submit_choices(request, rng.randrange(2, 5))
+        rng.choice(choices).cancel()
+        for one in choices:
+            with suppress(Cancelled):
+                assert one.result(PATIENCE_S).finish_reason in ("stop", "length")
+
+    def do_shift(self, rng):
+        params = SamplingParams(temperature=0, max_tokens=300, ignore_eos=True)
+        done = self.engine.complete("on and on", params, context_policy="shift")
+        assert done.truncated
+        assert len(done.token_ids) == 300
+
+    def do_constrain(self, rng):
+        params = replace(self._params(rng), grammar="root ::= [a-z]+", n_probs=2)
+        done = self.engine.complete("a tale", params)
+        assert "".join(entry.text for entry in done.probs) == done.text
 
     def do_drop(self, rng):
         self.engine.stream("dropped", self._params(rng))

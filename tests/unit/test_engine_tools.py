@@ -111,6 +111,13 @@ def test_tools_and_a_grammar_of_ones_own_are_refused_together():
         assert caught.value.field == field
 
 
+@pytest.mark.parametrize("fields", [{"trigger": Trigger("<call>")}, {"constraint": b"start: x"}])
+def test_a_trigger_without_a_constraint_and_a_constraint_that_is_no_text_are_refused(fields):
+    with pytest.raises(InvalidRequest) as caught:
+        GenerationRequest(prompt=(1,), **fields)
+    assert caught.value.field in fields
+
+
 def test_a_shown_control_token_has_its_text_and_others_have_none(engine, runtime):
     runtime.script = {2: 258, 3: ord("a"), 4: 256, 5: 257}
     done = engine.submit(GenerationRequest(prompt=(1, 2), shown=((258, "<|user|>"),))).result(10)
