@@ -7,7 +7,14 @@ from support.fake_runtime import BOS, EOS, FakeRuntime, assert_at_rest, fake_eng
 
 from nitrolib.engine import GenerationRequest
 from nitrolib.errors import ContextOverflow, InvalidRequest
-from nitrolib.prompt import Message, Prompt, PromptTemplate, Segment
+from nitrolib.prompt import (
+    Message,
+    Prompt,
+    PromptTemplate,
+    Segment,
+    ToolCall,
+    check_history,
+)
 from nitrolib.sampling import SamplingParams
 
 GREEDY = SamplingParams(temperature=0, repeat_penalty=1.0, max_tokens=5)
@@ -104,6 +111,48 @@ def test_drop_oldest_turns_drops_nothing_from_what_fits(engine):
     done = engine.chat(turns(3), GREEDY, template=PLAIN, context_policy="drop_oldest_turns")
     assert done.notes == ()
     assert done.prompt_token_ids == engine.chat(turns(3), GREEDY, template=PLAIN).prompt_token_ids
+
+
+def test_calls_and_results_go_with_their_question_and_stay_with_the_last_one(engine):
+    call = Message("assistant", "", tool_calls=(ToolCall("1", "clock", "{}"),))
+    result = Message("tool", "noon", tool_call_id="1")
+    shown = []
+
+    class Seen:
+        stops = ()
+
+        def render(self, messages):
+            check_history(messages)
+            shown.append(list(messages))
+            return Prompt.plain("x" * 90 * len(messages))
+
+    rules, old, last = Message("system", "S"), Message("user", "old"), Message("user", "last")
+    options = {"template": Seen(), "context_policy": "drop_oldest_turns"}
+    request = engine.chat_request(
+        [rules, old, call, result, Message("assistant", "a"), last], **options
+    )
+    assert shown[-1] == [rules, last]
+    assert request.notes == ("the 4 oldest messages were left out to fit the context",)
+    engine.chat_request([rules, old, Message("assistant", "a"), last, call, result], **options)
+    assert shown[-1] == [rules, last, call, result]
+    with pytest.raises(ContextOverflow):
+        engine.chat_request([rules, last, call, result, call, result], **options)
+
+
+def test_a_long_conversation_is_not_rendered_once_for_each_message(engine):
+    rendered = []
+
+    class Counted:
+        stops = ()
+
+        def render(self, messages):
+            rendered.append(len(messages))
+            return Prompt.plain("x" * len(messages))
+
+    options = {"template": Counted(), "context_policy": "drop_oldest_turns"}
+    request = engine.chat_request(turns(4001), **options)
+    assert len(request.prompt) == 510  # BOS and an odd number of messages
+    assert len(rendered) < 20
 
 
 def test_what_must_stay_and_is_too_long_is_an_error(engine):
