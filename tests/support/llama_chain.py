@@ -50,9 +50,10 @@ def dry(
     multiplier: float, base: float, allowed: int, last_n: int, breakers: Sequence[str] = ()
 ) -> Any:
     texts = (ctypes.c_char_p * max(1, len(breakers)))(*(text.encode() for text in breakers))
-    return native.llama_sampler_init_dry(
-        vocabulary(), 1 << 20, multiplier, base, allowed, last_n, texts, len(breakers)
-    )
+    make = native.llama_sampler_init_dry
+    takes_context_length = len(make.argtypes) == 8
+    sizes = (1 << 20,) if takes_context_length else ()
+    return make(vocabulary(), *sizes, multiplier, base, allowed, last_n, texts, len(breakers))
 
 
 class LlamaChain:
@@ -86,16 +87,19 @@ class LlamaChain:
     def accept(self, token: int) -> None:
         native.llama_sampler_accept(self._chain, token)
 
+    def _left(self) -> np.ndarray:
+        """The candidates that are left; a sampler may have moved their beginning."""
+        moved = ctypes.addressof(self._array.data.contents) - self._records.ctypes.data
+        return self._records[moved // RECORD.itemsize :][: self._array.size]
+
     @property
     def selected(self) -> int:
-        return int(self._records["id"][self._array.selected])
+        return int(self._left()["id"][self._array.selected])
 
-    def left(self, row: np.ndarray) -> list[tuple[int, float]]:
-        """The candidates that the samplers leave of *row*, in their order."""
-        self.fill(row)
-        self.apply()
-        left = self._records[: self._array.size]
-        return list(zip(left["id"].tolist(), left["logit"].tolist(), strict=True))
+    def probabilities(self) -> dict[int, float]:
+        """Those of the candidates that the samplers left, after a draw."""
+        left = self._left()
+        return dict(zip(left["id"].tolist(), left["p"].tolist(), strict=True))
 
     def close(self) -> None:
         native.llama_sampler_free(self._chain)
