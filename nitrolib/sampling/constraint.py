@@ -176,13 +176,14 @@ class _Grammars:
             )
         lark = translate_gbnf(source, field) if kind == "grammar" else source
         try:
-            return make_matcher(self._tokenizer, lark, self._vocabulary, field)
+            return make_matcher(self._tokenizer, lark, self._vocabulary, field, kind)
         except GrammarError as error:
             raise refused(error, field, value=source[:200], line=1) from error
 
     def _schema(self, checked: Checked, field: str) -> Matcher:
         def make(part: Checked) -> Matcher:
-            return make_matcher(self._tokenizer, f"start: {part.lark()}\n", self._vocabulary, field)
+            lark = f"start: {part.lark()}\n"
+            return make_matcher(self._tokenizer, lark, self._vocabulary, field, "json_schema")
 
         def fails(part: Checked) -> bool:
             try:

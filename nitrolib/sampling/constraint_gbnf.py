@@ -8,16 +8,25 @@ Syntax errors name the line. Beyond llama.cpp, left recursion is allowed; tokens
 
 from __future__ import annotations
 
-from typing import NamedTuple, NoReturn
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from ..errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = ["MAX_GRAMMAR_BYTES", "translate_gbnf"]
 
 MAX_GRAMMAR_BYTES = 131_072
-MAX_NODES = 20_000
-MAX_DEPTH = 40
+MAX_RULES = 1_000
+MAX_CHARACTERS = 20_000
+MAX_ELEMENTS = 1_000
+"""Names, groups and repetitions: where all may begin alike, a mask takes the square of them."""
+
+MAX_DEPTH = 25
 MAX_REPEAT = 2_000
+MAX_STACKED = 2
+"""Repetitions of one element, one upon the other, such as `x*?`."""
 
 _ESCAPES = {"n": "\n", "r": "\r", "t": "\t", "\\": "\\", '"': '"', "[": "[", "]": "]"}
 _HEX_DIGITS = {"x": 2, "u": 4, "U": 8}
@@ -84,7 +93,8 @@ class _Parser:
         self.text = text
         self.field = field
         self.position = 0
-        self.n_nodes = 0
+        self.n_characters = 0
+        self.n_elements = 0
 
     def refuse(self, what: str, line: int | None = None) -> NoReturn:
         if line is None:
@@ -137,6 +147,8 @@ class _Parser:
             if name in found:
                 self.refuse(f"a second rule named {name}", line)
             found[name] = line, body
+            if len(found) > MAX_RULES:
+                self.refuse(f"more than {MAX_RULES} rules", line)
             self.space(newlines=True)
         return found
 
@@ -184,18 +196,29 @@ class _Parser:
                 self.refuse("tokens in a grammar are not supported")
             else:
                 return tuple(found)
-            self.n_nodes += len(found) - start
-            if self.n_nodes > MAX_NODES:
-                self.refuse(f"more than {MAX_NODES} elements")
+            self.count(found[-1] if len(found) > start else None)
             self.space(newlines=nested)
+            stacked = 0
             while self.here and self.here in "*+?{":
+                stacked += 1
+                if stacked > MAX_STACKED:
+                    self.refuse(f"more than {MAX_STACKED} repetitions of one element")
                 found[-1] = self.repeat(found[-1])
                 self.space(newlines=nested)
 
+    def count(self, node: _Node | None) -> None:
+        """Refuse one element too many: a character, or anything else."""
+        if isinstance(node, _Chars):
+            self.n_characters += 1
+        else:
+            self.n_elements += 1
+        if self.n_elements > MAX_ELEMENTS:
+            self.refuse(f"more than {MAX_ELEMENTS} names, groups and repetitions")
+        if self.n_characters > MAX_CHARACTERS:
+            self.refuse(f"more than {MAX_CHARACTERS} characters")
+
     def repeat(self, node: _Node) -> _Node:
-        self.n_nodes += 1
-        if self.n_nodes > MAX_NODES:
-            self.refuse(f"more than {MAX_NODES} elements")
+        self.count(None)
         if not self.take("{"):
             self.position += 1
             least, most = {"*": (0, None), "+": (1, None), "?": (0, 1)}[
@@ -229,6 +252,7 @@ class _Parser:
     def literal(self) -> list[_Node]:
         found: list[_Node] = []
         while not self.take('"'):
+            self.n_characters += 1
             found.append(_Chars(f"[{_number(self.character())}]"))
         return found
 
@@ -291,23 +315,55 @@ def _names(node: _Node) -> list[_Name]:
 
 
 def _finite(rules: dict[str, tuple[int, _Choice]]) -> set[str]:
-    """Rules that derive some finite text; unknown names are left to be reported."""
+    """Rules that derive some finite text; unknown names, left to be reported, count as such.
+
+    What is known to end is carried upwards through counters, so that the time is linear: a
+    sequence ends when all its elements do, a choice when one of its sequences does.
+    """
     finite: set[str] = set()
+    waiting: dict[str, list[Callable[[], None]]] = {}  # by rule: what to do once it ends
 
-    def ends(node: _Node) -> bool:
-        if isinstance(node, _Name):
-            return node.name in finite or node.name not in rules
-        if isinstance(node, _Repeat):
-            return node.least == 0 or ends(node.node)
-        if isinstance(node, _Choice):
-            return any(all(ends(item) for item in branch) for branch in node.branches)
-        return True
+    def watch(node: _Node, then: Callable[[], None]) -> None:
+        """Call *then* once when *node* is known to end."""
+        if isinstance(node, _Name) and node.name in rules:
+            waiting.setdefault(node.name, []).append(then)
+        elif isinstance(node, _Repeat) and node.least > 0:
+            watch(node.node, then)
+        elif isinstance(node, _Choice):
+            once = _Countdown(1, then)
+            for branch in node.branches:
+                left = _Countdown(len(branch), once.step)
+                for item in branch:
+                    watch(item, left.step)
+        else:
+            ready.append(then)
 
-    while True:
-        found = {name for name, (_, body) in rules.items() if ends(body)}
-        if found == finite:
-            return finite
-        finite = found
+    ready: list[Callable[[], None]] = []
+    for name, (_, body) in rules.items():
+        watch(body, lambda name=name: finite.add(name))  # type: ignore[misc]
+    done: set[str] = set()
+    while ready or finite - done:
+        while ready:
+            ready.pop()()
+        for name in finite - done:
+            done.add(name)
+            ready += waiting.pop(name, [])
+    return finite
+
+
+class _Countdown:
+    """Calls *then* at the step that brings *count* to 0, at once if it is 0."""
+
+    def __init__(self, count: int, then: Callable[[], None]) -> None:
+        self._count = count
+        self._then = then
+        if count == 0:
+            then()
+
+    def step(self) -> None:
+        self._count -= 1
+        if self._count == 0:
+            self._then()
 
 
 class _Writer:

@@ -5,6 +5,8 @@ The only module that touches llguidance, which is imported when a constraint is 
 
 from __future__ import annotations
 
+import threading
+import time
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
@@ -72,19 +74,56 @@ def make_tokenizer(texts: TokenTexts, field: str) -> Any:
     return library(field).LLTokenizer(tokens, eos_token=tokens.eog)
 
 
-def make_matcher(tokenizer: Any, lark: str, texts: TokenTexts, field: str) -> Matcher:
+MAX_MASK_SECONDS = 2.0
+"""A mask that takes longer ends the request, since the next one may too."""
+
+STACK_BYTES = 64 << 20
+MAX_ITEMS = {"json_schema": 10_000, "grammar": 2_000, "lark": 2_000}
+"""Parser items at one position, by kind of source. Time is quadratic in them where a grammar is
+ambiguous; schemas are not, and have one for every optional property."""
+
+
+def make_matcher(tokenizer: Any, lark: str, texts: TokenTexts, field: str, kind: str) -> Matcher:
     """Compile Lark rules. Raises GrammarError for what the library refuses or warns of, and for a
     grammar that no token of the vocabulary can begin.
 
-    The limits bound time (some 20 ms of building a lexer, at worst 100 ms a mask) and memory (about
-    100 MB of lexer states at the very most, shared by all matchers of one grammar).
+    The library recurses from rule to rule, and a stack that is used up would end the process: so
+    this happens in a thread of its own with a stack for the longest way that the sizes of sources
+    allow.
     """
+    found: list[Matcher | BaseException] = []
+
+    def work() -> None:
+        try:
+            found.append(_make_matcher(tokenizer, lark, texts, field, kind))
+        except BaseException as error:  # noqa: BLE001  (raised again by the caller's thread)
+            found.append(error)
+
+    thread = threading.Thread(target=work, name="nitrolib-grammar")
+    with _STACK_LOCK:  # the size is the process's, so it is set for the moment of starting only
+        before = threading.stack_size(STACK_BYTES)
+        try:
+            thread.start()
+        finally:
+            threading.stack_size(before)
+    thread.join()
+    if isinstance(found[0], BaseException):
+        raise found[0]
+    return found[0]
+
+
+_STACK_LOCK = threading.Lock()
+
+
+def _make_matcher(tokenizer: Any, lark: str, texts: TokenTexts, field: str, kind: str) -> Matcher:
     module = library(field)
+    # They bound time (some 20 ms of building a lexer, at worst 100 ms a mask) and memory (about
+    # 100 MB of lexer states at the very most, shared by all matchers of one grammar).
     limits = module.LLParserLimits(
-        max_items_in_row=50_000,
+        max_items_in_row=MAX_ITEMS[kind],
         initial_lexer_fuel=1_000_000,
         step_lexer_fuel=1_000_000,
-        step_max_items=2_000_000,
+        step_max_items=1_000_000,
         max_lexer_states=50_000,
         max_grammar_size=200_000,
         verbose_errors=False,
@@ -192,6 +231,7 @@ class Matcher:
             mask[list(self._eog)] = True
             return mask
         words = self._words
+        started = time.monotonic()
         try:
             self._matcher.unsafe_compute_mask_ptr(words.ctypes.data, words.nbytes)
         except BaseException as error:
@@ -200,6 +240,8 @@ class Matcher:
             raise BackendError("the grammar library failed") from error
         if self._matcher.is_error():
             self._fail("the grammar cannot go on")
+        if time.monotonic() - started > MAX_MASK_SECONDS:
+            raise BackendError("the grammar is too ambiguous: a mask took too long")
         bits = np.unpackbits(words.view(np.uint8), count=self._n_vocab, bitorder="little")
         return bits.view(np.bool_)
 

@@ -132,10 +132,26 @@ def test_what_is_wrong_is_told_by_line(grammar: str, line: int, reason: str) -> 
     assert caught.value.facts["line"] == line
 
 
-@pytest.mark.parametrize("grammar", ["#" * (MAX_GRAMMAR_BYTES + 1), "root ::= " + '"a" ' * 21_000])
+@pytest.mark.parametrize(
+    "grammar",
+    [
+        "#" * (MAX_GRAMMAR_BYTES + 1),
+        f'root ::= "{"a" * 21_000}"',
+        "root ::= " + "[a] " * 21_000,
+        'root ::= "a"\n' + "".join(f"r{i} ::= root\n" for i in range(1001)),
+        "root ::= " + '"a"? ' * 1001,
+        'root ::= "a"*?+',
+    ],
+)
 def test_a_grammar_that_is_too_large_is_refused(grammar: str) -> None:
     with pytest.raises(InvalidRequest, match=r"longer than|more than"):
         compile_source("grammar", grammar, VOCABULARY)
+
+
+def test_a_long_chain_of_rules_is_no_danger_to_the_process() -> None:
+    rules = "".join(f'r{i} ::= "(" ((r{i + 1})) ")"\n' for i in range(300))
+    grammar = f'root ::= r0\n{rules}r300 ::= "x"'
+    assert accepts(grammar, "(" * 300 + "x" + ")" * 300)
 
 
 @pytest.mark.parametrize(
