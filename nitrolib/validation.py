@@ -203,6 +203,7 @@ _RULES = {
     "exclusiveMinimum": "above {}",
     "maximum": "at most {}",
     "maxItems": "an array of at most {} items",
+    "maxProperties": "an object of at most {} members",
     "maxLength": "a text of at most {} characters",
     "minimum": "{} or more",
     "minItems": "an array of {} or more items",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from nitrolib.errors import InvalidRequest, ModelNotLoaded, Unsupported
@@ -49,6 +50,8 @@ _SAMPLING = (
     "xtc_threshold",
 )
 _RENAMED = {"typ_p": "typical_p"}
+
+MAX_BIAS_TEXT = 256  # characters: native code turns them into tokens, and cannot be interrupted
 
 # The names of the limit, the first that is given decides.
 _LIMITS = ("n_predict", "max_completion_tokens", "max_tokens")
@@ -103,7 +106,18 @@ def biases(body: Mapping[str, Any], engine: Engine) -> tuple[tuple[int, float], 
     model = engine.status().model
     if model is None:
         raise ModelNotLoaded
-    return parse_logit_bias(given, engine.tokenize, model.n_vocab)
+    return parse_logit_bias(given, partial(_tokens, engine), model.n_vocab)
+
+
+def _tokens(engine: Engine, text: str) -> list[int]:
+    if len(text) > MAX_BIAS_TEXT:
+        raise InvalidRequest(
+            f"logit_bias has a text of {len(text)} characters",
+            field="logit_bias",
+            value=shorten(text),
+            allowed=f"texts of at most {MAX_BIAS_TEXT} characters",
+        )
+    return engine.tokenize(text)
 
 
 def constraint(body: Mapping[str, Any]) -> tuple[str | None, str | None]:

@@ -11,10 +11,13 @@ if TYPE_CHECKING:
 
     from nitrolib.engine.request import TokenProb, TokenProbs
 
-__all__ = ["MAX_IN_ONE_ANSWER", "asked", "check_amount", "logprobs"]
+__all__ = ["MAX_STREAMED", "MAX_WHOLE", "asked", "check_amount", "logprobs"]
 
-MAX_IN_ONE_ANSWER = 262_144
+MAX_WHOLE = 262_144
 """Entries that an answer which is not streamed may hold: about a kilobyte each while it is made."""
+
+MAX_STREAMED = 4_194_304
+"""Entries of a streamed answer, all its choices together: the engine keeps them to the end."""
 
 
 def asked(body: Mapping[str, Any]) -> int | None:
@@ -42,16 +45,16 @@ def asked(body: Mapping[str, Any]) -> int | None:
     return n_probs or int(top or 0)
 
 
-def check_amount(n_probs: int, tokens: int, n: int) -> None:
-    """Raise InvalidRequest where `n` answers of `tokens` tokens would hold too many entries to be
-    sent in one piece."""
-    if n_probs * tokens * n > MAX_IN_ONE_ANSWER:
+def check_amount(n_probs: int, tokens: int, n: int, *, stream: bool) -> None:
+    """Raise InvalidRequest where `n` answers of `tokens` tokens would have too many entries."""
+    most = MAX_STREAMED if stream else MAX_WHOLE
+    if n_probs * tokens * n > most:
         raise InvalidRequest(
-            f"n_probs {n_probs} for {n} answers of up to {tokens} tokens is more than "
-            f"{MAX_IN_ONE_ANSWER} probabilities in one piece",
+            f"n_probs {n_probs} for {n} answers of up to {tokens} tokens is more than {most} "
+            "probabilities",
             field="n_probs",
             value=n_probs,
-            allowed="fewer, a smaller max_tokens, or a streamed answer",
+            allowed="fewer, or a smaller max_tokens" + ("" if stream else ", or a streamed answer"),
         )
 
 

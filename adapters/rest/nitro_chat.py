@@ -63,8 +63,8 @@ def from_body(
     listed = chat_probs.asked(body)
     conversation = Conversation(body, profile.template, engine)
     request = _request(body, defaults, profile, engine, conversation, listed)
-    if listed and not stream:
-        _check_probs(listed, request, n, engine)
+    if listed:
+        _check_probs(listed, request, n, engine, stream=stream)
     form = AnswerForm(
         request=request,
         probs=listed,
@@ -119,13 +119,17 @@ def _request(
     )
 
 
-def _check_probs(listed: int, request: GenerationRequest, n: int, engine: Engine) -> None:
+def _check_probs(
+    listed: int, request: GenerationRequest, n: int, engine: Engine, *, stream: bool
+) -> None:
     model = engine.status().model
     if model is None:
         raise ModelNotLoaded
     most = request.params.max_tokens
-    tokens = model.n_ctx if most is None else min(most, model.n_ctx)
-    chat_probs.check_amount(min(listed, model.n_vocab), tokens, n)
+    tokens = model.n_ctx if most is None else most
+    if request.context_policy != "shift":
+        tokens = min(tokens, model.n_ctx)
+    chat_probs.check_amount(min(listed, model.n_vocab), tokens, n, stream=stream)
 
 
 def _refuse_unsupported(body: Mapping[str, Any]) -> None:

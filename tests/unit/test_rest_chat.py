@@ -172,6 +172,7 @@ def test_how_many_tokens_are_listed(
         ({"n_probs": 129}, "n_probs"),
         ({"n_probs": 65, "n": 2}, "n_probs"),
         ({"n_probs": 30000, "max_tokens": 9}, "n_probs"),
+        ({"n_probs": 9, "max_tokens": 30000, "context_policy": "shift"}, "n_probs"),
     ],
 )
 def test_wrong_and_too_many_probabilities_are_400(
@@ -184,7 +185,9 @@ def test_wrong_and_too_many_probabilities_are_400(
 
 def test_many_probabilities_may_be_streamed(rest: Rest) -> None:
     assert rest.chat(n_probs=129, stream=True).status == 200
+    assert rest.chat(n_probs=129, stream=True, n=16).json["error"]["param"] == "n_probs"
     assert rest.chat(n_probs=128).status == 200
+    assert rest.chat(n_probs=9, max_tokens=30000).status == 200  # the context ends it earlier
 
 
 def test_without_a_model_nobody_can_tell_how_many_are_too_many() -> None:

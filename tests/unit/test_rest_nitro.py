@@ -479,6 +479,16 @@ def test_a_wrong_logit_bias_is_refused(rest: Rest, given: Any) -> None:
 
 
 @pytest.mark.parametrize(
+    "given",
+    [{"x" * 257: 1}, {str(token): 1 for token in range(65537)}, [[1, 1]] * 65537],
+    ids=["text", "object", "pairs"],
+)
+def test_a_logit_bias_that_would_take_long_is_refused(rest: Rest, given: Any) -> None:
+    answer = rest.chat(logit_bias=given)
+    assert (answer.status, answer.json["error"]["param"]) == (400, "logit_bias")
+
+
+@pytest.mark.parametrize(
     ("stop", "words"),
     [
         ("X", ("X", "<|im_end|>", "USER:")),
