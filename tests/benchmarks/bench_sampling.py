@@ -8,8 +8,8 @@ Every figure is the median over the runs, which are interleaved; a ratio is the 
 within a run. Time is CPU time of the one thread (sampling uses no other and never waits), so that
 other work on the machine weighs little. The logits change with every token, and every token is
 accepted into the windows of the penalties, as in a real generation. The history is of 4,096 tokens
-and repeats itself now and then. Of llama.cpp only the work of its samplers counts, not the copying
-of the logits into its array of candidates. Ends with one line of JSON.
+and repeats itself now and then. Both sides begin at the row of logits where the model left it and
+end with the token accepted; llama.cpp's is `llama_sampler_sample`. Ends with one line of JSON.
 """
 
 from __future__ import annotations
@@ -71,10 +71,10 @@ BARS = {  # most of llama.cpp's time, for each vocabulary
 
 
 class Step(NamedTuple):
-    """One token: what is done before, untimed, and what is timed; how often a row is repeated."""
+    """One token: the row to write the logits into, untimed, and what is timed; and how often."""
 
-    prepare: Callable[[Row], object] | None
-    run: Callable[[Row], object]
+    row: Row
+    run: Callable[[], object]
     repeats: int
 
 
@@ -114,46 +114,41 @@ def naive(rng: np.random.Generator) -> Callable[[Row], int]:
 def ours(params: SamplingParams, n_vocab: int) -> Step:
     sampler = Sampler(params, n_vocab, CONTEXT_LENGTH, breakers=Breakers(frozenset(), {}))
     sampler.accept_prompt(a_history(n_vocab))
-
-    def run(row: Row) -> None:
-        sampler.accept((sampler.sample(row),))
-
-    return Step(None, run, 10)
+    row = np.empty(n_vocab, np.float32)
+    return Step(row, lambda: sampler.accept((sampler.sample(row),)), 6)
 
 
-def theirs(params: SamplingParams, n_vocab: int) -> Step | None:
-    """The same chain of llama.cpp, if it is there."""
-    try:
-        from support import llama_chain
-    except ImportError:
-        return None
-    if params.mirostat or params.logit_bias:
-        return None
-    chain = llama_chain.chain(params, n_vocab, CONTEXT_LENGTH)
-    for token in a_history(n_vocab):
-        chain.accept(token)
+class Peer:
+    """The same chains of llama.cpp, if it is there."""
 
-    def run(row: Row) -> None:
-        chain.apply()
-        chain.accept(chain.selected)
+    def __init__(self, n_vocab: int) -> None:
+        try:
+            from support import llama_chain
+        except ImportError:
+            self._native = None
+            return
+        self._native = llama_chain
+        self._n_vocab = n_vocab
+        self._logits = llama_chain.LlamaLogits(n_vocab)
 
-    return Step(chain.fill, run, 2)
+    def step(self, params: SamplingParams) -> Step | None:
+        if self._native is None or params.mirostat or params.logit_bias:
+            return None
+        chain = self._native.chain(params, self._n_vocab, CONTEXT_LENGTH)
+        for token in a_history(self._n_vocab):
+            chain.accept(token)
+        logits = self._logits
+        return Step(logits.row, lambda: logits.sample(chain), 2)
 
 
 def microseconds(step: Step, rows: list[Row]) -> float:
     clock = time.thread_time
-    if step.prepare is None:
-        started = clock()
-        for _ in range(step.repeats):
-            for row in rows:
-                step.run(row)
-        return (clock() - started) / (step.repeats * len(rows)) * 1e6
     total = 0.0
     for _ in range(step.repeats):
         for row in rows:
-            step.prepare(row)
+            step.row[:] = row
             started = clock()
-            step.run(row)
+            step.run()
             total += clock() - started
             started = clock()
             total -= clock() - started  # what reading the clock takes
@@ -163,13 +158,15 @@ def microseconds(step: Step, rows: list[Row]) -> float:
 def measure(n_vocab: int, runs: int) -> dict[str, dict[str, float]]:
     rng = np.random.default_rng(0)
     rows = [a_model_like_row(rng, n_vocab) for _ in range(8)]
+    row, sort_chain = np.empty(n_vocab, np.float32), naive(rng)
     steps = {
-        "numpy argmax": Step(None, lambda row: row.argmax(), 20),
-        "naive argsort chain": Step(None, naive(rng), 1),
+        "numpy argmax": Step(row, lambda: row.argmax(), 10),
+        "naive argsort chain": Step(row, lambda: sort_chain(row), 1),
     }
+    native = Peer(n_vocab)
     for name, params in CHAINS.items():
         steps[name] = ours(params, n_vocab)
-        peer = theirs(params, n_vocab)
+        peer = native.step(params)
         if peer is not None:
             steps[f"llama.cpp: {name}"] = peer
     times: dict[str, list[float]] = {name: [] for name in steps}

@@ -5,11 +5,14 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import llama_cpp.llama_cpp as native
 import numpy as np
+
+from .gguf_maker import make_llama
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -62,9 +65,9 @@ class LlamaChain:
     def __init__(self, n_vocab: int, samplers: Sequence[Any]) -> None:
         silence()
         params = native.llama_sampler_chain_default_params()
-        self._chain = native.llama_sampler_chain_init(params)
+        self.pointer = native.llama_sampler_chain_init(params)
         for sampler in samplers:
-            native.llama_sampler_chain_add(self._chain, sampler)
+            native.llama_sampler_chain_add(self.pointer, sampler)
         self._ids = np.arange(n_vocab, dtype=np.int32)
         self._records = np.zeros(n_vocab, RECORD)
         pointer = ctypes.POINTER(native.llama_token_data)
@@ -82,10 +85,10 @@ class LlamaChain:
 
     def apply(self) -> None:
         """On what was filled in."""
-        native.llama_sampler_apply(self._chain, self._reference)
+        native.llama_sampler_apply(self.pointer, self._reference)
 
     def accept(self, token: int) -> None:
-        native.llama_sampler_accept(self._chain, token)
+        native.llama_sampler_accept(self.pointer, token)
 
     def _left(self) -> np.ndarray:
         """The candidates that are left; a sampler may have moved their beginning."""
@@ -102,7 +105,35 @@ class LlamaChain:
         return dict(zip(left["id"].tolist(), left["p"].tolist(), strict=True))
 
     def close(self) -> None:
-        native.llama_sampler_free(self._chain)
+        native.llama_sampler_free(self.pointer)
+
+
+class LlamaLogits:
+    """A row of *n_vocab* logits where llama.cpp keeps them: those of a small model's context, so
+    that its own way from there to a token can be taken (`llama_sampler_sample`)."""
+
+    def __init__(self, n_vocab: int) -> None:
+        silence()
+        native.llama_backend_init()
+        with tempfile.TemporaryDirectory() as folder:
+            path = make_llama(Path(folder) / "model.gguf", n_vocab=n_vocab)
+            params = native.llama_model_default_params()
+            self._model = native.llama_model_load_from_file(str(path).encode(), params)
+        sizes = native.llama_context_default_params()
+        sizes.n_ctx, sizes.n_batch, sizes.n_ubatch = 256, 8, 8
+        sizes.n_threads = sizes.n_threads_batch = 1
+        self._context = native.llama_init_from_model(self._model, sizes)
+        batch = native.llama_batch_get_one((ctypes.c_int32 * 1)(5), 1)
+        assert native.llama_decode(self._context, batch) == 0
+        self.row = np.ctypeslib.as_array(native.llama_get_logits(self._context), (n_vocab,))
+
+    def sample(self, chain: LlamaChain) -> int:
+        """The token of what was written into `row`, accepted by the chain."""
+        return int(native.llama_sampler_sample(chain.pointer, self._context, -1))
+
+    def close(self) -> None:
+        native.llama_free(self._context)
+        native.llama_model_free(self._model)
 
 
 def chain(params: SamplingParams, n_vocab: int, context_length: int) -> LlamaChain:
