@@ -54,7 +54,8 @@ class BreakerTable:
     *pieces* are the bytes of every token, by id; *special* the texts of control and user-defined
     tokens, which count with their text here; *tokenize* gives the ids of a text that goes on from
     other text: without BOS, without a space put in front, none of it taken for a control token.
-    The texts are joined at the first `compile`.
+    The texts are joined at the first `compile`. A piece counts with the space it begins with, which
+    llama.cpp leaves out where the tokenizer is SentencePiece's.
     """
 
     def __init__(

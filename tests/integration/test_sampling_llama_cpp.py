@@ -14,7 +14,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from support import slow_sampling as slow
 
-from nitrolib.sampling import DEFAULT_SAMPLERS, Breakers, Sampler, SamplingParams
+from nitrolib.sampling import DEFAULT_SAMPLERS, Breakers, BreakerTable, Sampler, SamplingParams
+from nitrolib.sampling.dry import Dry
 
 pytest.importorskip("llama_cpp", reason="llama-cpp-python is not installed")
 
@@ -207,6 +208,53 @@ def test_mirostat_gives_llama_cpps_tokens(version: int) -> None:
         peer.close()
 
     compare()
+
+
+BREAKERS = [
+    ("\n", ":", '"', "*"),
+    ("the",),
+    ("and ", "ing the"),
+    ("once upon", ". ", ",", "o"),
+    ("é", "", "!?"),
+    ("x" * 50, " \n", "ab" * 30),
+]
+
+
+@pytest.mark.parametrize("texts", BREAKERS, ids=repr)
+def test_breakers_break_where_llama_cpps_do(texts: tuple[str, ...]) -> None:
+    breakers = BreakerTable(llama_chain.pieces(), llama_chain.tokenize).compile(texts)
+    n = native.llama_vocab_n_tokens(llama_chain.vocabulary())
+    rng = np.random.default_rng(0)
+    tails = [(head, *tail) for head, found in breakers.tails.items() for tail in found]
+    parts = [(token,) for token in sorted(breakers.single)[:5]]
+    parts += [tails[i] for i in rng.permutation(len(tails))[:12]]
+    parts += [(token,) for token in (300, 301, 302)]
+    row = rng.normal(0, 1, n).astype(np.float32)
+    penalised = 0
+    for case in range(60):
+        allowed = int(rng.integers(1, 4))
+        peer = LlamaChain(n, [llama_chain.dry(1.0, 1.5, allowed, 80, texts)])
+        params = SamplingParams(
+            dry_multiplier=1.0, dry_base=1.5, dry_allowed_length=allowed, dry_penalty_last_n=80
+        )
+        mine = Dry(params, 80, breakers)
+        phrase = [t for i in rng.integers(0, len(parts), 5) for t in parts[i]]
+        for _ in range(6):
+            more = [t for i in rng.integers(0, len(parts), 2) for t in parts[i]]
+            history = [*phrase[int(rng.integers(0, 3)) :], *(more if case % 2 else [])]
+            mine.extend(history)
+            for token in history:
+                peer.accept(token)
+            peer.fill(row)
+            peer.apply()
+            changed = peer.logits() - row
+            ids, amounts = mine.penalties()
+            expected = np.zeros(n)
+            expected[ids] = -amounts
+            penalised += ids.size
+            assert np.allclose(changed, expected, rtol=1e-4, atol=1e-5)
+        peer.close()
+    assert penalised > 0
 
 
 def test_a_real_vocabulary_gives_llama_cpps_tokens() -> None:

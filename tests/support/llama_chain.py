@@ -36,6 +36,27 @@ def vocabulary() -> Any:
     )
 
 
+def pieces() -> list[bytes]:
+    """The texts of its tokens, those of control tokens too, as DRY sees them: without the space in
+    front that a text of several tokens would not begin with."""
+    buffer = ctypes.create_string_buffer(256)
+
+    def piece(token: int) -> bytes:
+        one = (ctypes.c_int32 * 1)(token)
+        length = native.llama_detokenize(vocabulary(), one, 1, buffer, len(buffer), False, True)
+        return buffer.raw[:length]
+
+    return [piece(token) for token in range(native.llama_vocab_n_tokens(vocabulary()))]
+
+
+def tokenize(text: str) -> list[int]:
+    """As DRY tokenizes the rests of its breakers."""
+    data = text.encode()
+    tokens = (ctypes.c_int32 * (len(data) + 2))()
+    count = native.llama_tokenize(vocabulary(), data, len(data), tokens, len(tokens), False, False)
+    return list(tokens[:count])
+
+
 @functools.cache
 def silence() -> Any:
     callback = native.llama_log_callback(lambda level, text, user: None)
@@ -103,6 +124,13 @@ class LlamaChain:
         """Those of the candidates that the samplers left, after a draw."""
         left = self._left()
         return dict(zip(left["id"].tolist(), left["p"].tolist(), strict=True))
+
+    def logits(self) -> np.ndarray:
+        """Of all candidates, by id."""
+        left = self._left()
+        found = np.full(self._ids.size, -np.inf, np.float32)
+        found[left["id"]] = left["logit"]
+        return found
 
     def close(self) -> None:
         native.llama_sampler_free(self.pointer)
