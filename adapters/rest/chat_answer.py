@@ -10,7 +10,6 @@ from .chat_details import details, progress, select, timings
 from .chat_message import MessageReader
 from .chat_probs import logprobs
 from .ids import random_id
-from .interleave import interleave
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -84,6 +83,8 @@ def events(generations: Sequence[Generation], form: AnswerForm) -> Iterator[dict
         "model": "_",
         "object": "chat.completion.chunk",
     }
+    from nitrolib.engine.interleave import interleave
+
     choices = [_StreamedChoice(index, one, form) for index, one in enumerate(generations)]
     usages: list[Usage] = []
     for index, chunk in interleave(generations):

@@ -85,6 +85,19 @@ def test_a_client_that_goes_in_decode_frees_its_slot(
     assert _most_cached(server) < 2000  # of the 4,096 that an answer without end fills
 
 
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("end", [_kill, socket.socket.close])
+def test_a_client_of_many_choices_that_goes_frees_slots_and_queue(
+    server: Server, stream: bool, end: Any
+) -> None:
+    connection = server.send(CHAT, {**ENDLESS, "stream": stream, "n": 5})
+    server.wait_until(_in_state("decode"))
+    assert server.status()["waiting"] >= 3
+    end(connection)
+    server.wait_until(_all_idle)
+    assert _most_cached(server) < 2000
+
+
 @pytest.mark.parametrize("path", [CHAT, "/v1/embeddings"])
 def test_a_client_that_goes_in_the_queue_leaves_it(server: Server, path: str) -> None:
     with ExitStack() as stack:

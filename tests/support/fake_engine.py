@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import replace
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from nitrolib.backends.base import LoadOptions
 from nitrolib.engine.chat import chat_request
 from nitrolib.engine.choices import check_count, each
+from nitrolib.engine.generation import Generation
+from nitrolib.engine.handle import Handle, Outbox
 from nitrolib.engine.request import (
     Chunk,
     Completion,
     Embeddings,
     EngineStatus,
+    FinishReason,
     GenerationRequest,
     ModelStatus,
     Progress,
@@ -25,7 +27,6 @@ from nitrolib.engine.request import (
     Usage,
 )
 from nitrolib.errors import (
-    Cancelled,
     ContextOverflow,
     ModelAlreadyLoaded,
     ModelNotLoaded,
@@ -33,7 +34,7 @@ from nitrolib.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import Iterator
 
     from nitrolib.prompt import Prompt
 
@@ -84,7 +85,7 @@ class FakeEngine:
     def __init__(self, *, loaded: bool = True) -> None:
         self.model: ModelStatus | None = model_status() if loaded else None
         self.pieces: tuple[str, ...] = ("Hello", " there")
-        self.finish_reason = "stop"
+        self.finish_reason: FinishReason = "stop"
         self.truncated = False
         self.room = 2048
         self.notes: tuple[str, ...] = ()
@@ -168,27 +169,39 @@ class FakeEngine:
         return FakeEmbedding(1 if one else len(inputs))
 
 
-class _FakeHandle:
-    cancelled = False
+class FakeGeneration(Generation):
+    """The scripted answer, all of it there at once; `cancelled` as soon as somebody let it go."""
+
+    def __init__(self, engine: FakeEngine, request: GenerationRequest) -> None:
+        super().__init__(request, Outbox(), lambda: None)
+        self.engine = engine
+        self.cancelled = False
+        for chunk in self._chunks():
+            self._outbox.put(chunk)
+        if engine.fail is None:
+            self._outbox.finish(self._completion())
+        else:
+            self._outbox.finish(cast("NitroError", engine.fail))
 
     def cancel(self) -> None:
         self.cancelled = True
 
-    def __enter__(self) -> Any:
-        return self
+    def result(self, timeout: float | None = None) -> Completion:
+        self._raise_unexpected()
+        return super().result(timeout)
 
-    def __exit__(self, *_: object) -> None:
-        self.cancel()
+    def _next(self, block: bool) -> Chunk | None:
+        chunk = super()._next(block)
+        if chunk is None:
+            self._raise_unexpected()
+        return chunk
 
+    def _raise_unexpected(self) -> None:
+        """The real engine's outcomes are all NitroErrors."""
+        if self.engine.fail is not None and not isinstance(self.engine.fail, NitroError):
+            raise self.engine.fail
 
-class FakeGeneration(_FakeHandle):
-    """The scripted answer."""
-
-    def __init__(self, engine: FakeEngine, request: GenerationRequest) -> None:
-        self.engine = engine
-        self.request = request
-
-    def __iter__(self) -> Iterator[Chunk]:
+    def _chunks(self) -> Iterator[Chunk]:
         engine, request = self.engine, self.request
         every = TIMINGS if request.timings_per_token else None
         if request.return_progress:
@@ -196,21 +209,11 @@ class FakeGeneration(_FakeHandle):
         for index, piece in enumerate(engine.pieces):
             probs = self._probs()[index : index + 1]
             yield Chunk(text=piece, token_ids=(index,), timings=every, probs=probs)
-        if engine.fail is not None:
-            raise engine.fail
-        yield Chunk(text="", finish_reason=engine.finish_reason, usage=USAGE, timings=TIMINGS)
+        if engine.fail is None:
+            yield Chunk(text="", finish_reason=engine.finish_reason, usage=USAGE, timings=TIMINGS)
 
-    async def __aiter__(self) -> AsyncIterator[Chunk]:
-        for chunk in self:
-            yield chunk
-            await asyncio.sleep(0)  # the other choices' turn
-
-    def result(self) -> Completion:
+    def _completion(self) -> Completion:
         engine = self.engine
-        if engine.fail is not None:
-            raise engine.fail
-        if self.cancelled:
-            raise Cancelled("cancelled", reason="caller")
         return Completion(
             text="".join(engine.pieces),
             prompt_token_ids=(256, 80),
@@ -242,10 +245,8 @@ class FakeGeneration(_FakeHandle):
         )
 
 
-class FakeEmbedding(_FakeHandle):
+class FakeEmbedding(Handle[Embeddings]):
     def __init__(self, count: int) -> None:
-        self.count = count
-
-    def result(self) -> Embeddings:
-        vectors = tuple((0.6, -0.8, float(index)) for index in range(self.count))
-        return Embeddings(vectors=vectors, prompt_tokens=4 * self.count)
+        super().__init__(Outbox(), lambda: None)
+        vectors = tuple((0.6, -0.8, float(index)) for index in range(count))
+        self._outbox.finish(Embeddings(vectors=vectors, prompt_tokens=4 * count))
