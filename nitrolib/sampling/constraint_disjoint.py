@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Disjoint"]
 
-_MAX_STEPS = 20_000
+_MAX_STEPS = 100_000
 _MAX_DEPTH = 12
 _ALL = frozenset({"null", "boolean", "number", "string", "array", "object"})
 

@@ -52,7 +52,7 @@ _BODIES = st.lists(st.tuples(_ATOMS, _REPEATS).map("".join), min_size=1, max_siz
 PATTERNS = st.tuples(st.sampled_from(["", "^"]), _BODIES, st.sampled_from(["", "$"])).map("".join)
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=400, deadline=None)
 @given(PATTERNS, st.integers(0, 2**32 - 10))
 def test_a_string_under_a_pattern_matches_it_in_python(pattern: str, seed: int) -> None:
     with warnings.catch_warnings():
@@ -100,7 +100,7 @@ _BOUNDS = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=400, deadline=None)
 @given(_BOUNDS, st.integers(0, 2**32 - 10))
 def test_numbers_keep_their_bounds(schema: Any, seed: int) -> None:
     for value in answers(schema, seed, n=3, limit=60):
@@ -192,7 +192,7 @@ _LEAVES = st.one_of(
 SCHEMAS = st.recursive(_LEAVES, _schemas, max_leaves=6)
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=600, deadline=None)
 @given(SCHEMAS, _LEAVES, st.integers(0, 2**32 - 10))
 def test_any_schema_is_enforced_or_refused(schema: Any, definition: Any, seed: int) -> None:
     if isinstance(schema, dict):
