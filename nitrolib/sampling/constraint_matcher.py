@@ -78,9 +78,9 @@ MAX_MASK_SECONDS = 2.0
 """A mask that takes longer ends the request, since the next one may too."""
 
 STACK_BYTES = 64 << 20
-MAX_ITEMS = {"json_schema": 10_000, "grammar": 2_000, "lark": 2_000}
+MAX_ITEMS = {"json_schema": 10_000, "lark": 10_000, "grammar": 2_000}
 """Parser items at one position, by kind of source. Time is quadratic in them where a grammar is
-ambiguous; schemas are not, and have one for every optional property."""
+ambiguous; schemas, alone or in rules, are hardly, and have some for every optional property."""
 
 
 def make_matcher(tokenizer: Any, lark: str, texts: TokenTexts, field: str, kind: str) -> Matcher:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import threading
 from collections import deque
@@ -280,6 +281,15 @@ def test_a_schema_can_stand_in_a_lark_rule() -> None:
     assert feed(compiled.start(), 'call {"a": true}').finished
     state = feed(compiled.start(), 'call {"a": ')
     assert not state.allows(ord("1"))
+
+
+def test_a_large_schema_works_alone_and_in_a_rule() -> None:
+    schema = {"type": "object", "properties": {f"p{i}": {"type": "null"} for i in range(1000)}}
+    for compiled in (
+        compile_source("json_schema", json.dumps(schema), VOCABULARY),
+        compile_source("lark", f"start: {json_rule(schema)}", VOCABULARY),
+    ):
+        assert feed(compiled.start(), '{"p0": null, "p999": null}').finished
 
 
 def test_a_schema_in_a_rule_is_checked_as_any_other() -> None:
