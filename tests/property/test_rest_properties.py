@@ -8,10 +8,12 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.rest_client import Rest
 
 from nitrolib.adapters.rest.chat_details import select
 from nitrolib.adapters.rest.chat_message import MessageReader
 from nitrolib.prompt import Message, PromptTemplate, Tool, prepare_chat
+from nitrolib.validation import schema
 
 PLAN = prepare_chat(PromptTemplate(), [Message("user", "x")], [Tool("clock"), Tool("feed")])
 CALLS = [
@@ -88,3 +90,65 @@ def test_a_selection_has_what_its_paths_lead_to_and_nothing_else(
         assert at is value
     assert select(answer, list(answer)) == {k: v for k, v in answer.items() if "/" not in k}
     json.dumps(found)
+
+
+CHAT = schema("nitro", "ChatCompletionRequest")
+NUMBERS = st.sampled_from([-2, -1, 0, 0.5, 1, 2, 5.0, 1e30, 2**31, -(2**63), 2**64])
+WORDS = st.sampled_from(["", "a", "auto", "required", "none", "json_object", "shift", "kpt", "0"])
+VALUES = st.recursive(
+    st.none() | st.booleans() | NUMBERS | WORDS,
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["type", "function", "name", "schema", "json_schema", "id", "5", "a"]),
+            inner,
+            max_size=4,
+        )
+    ),
+    max_leaves=8,
+)
+REST = Rest()
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.dictionaries(st.sampled_from(sorted(CHAT.properties - {"messages"})), VALUES, max_size=4))
+def test_no_fields_of_a_chat_are_an_error_of_the_server(fields: dict[str, Any]) -> None:
+    answer = REST.chat(**fields)
+    assert answer.status in (200, 400), answer.data
+    if answer.status == 400:
+        assert answer.json["error"]["param"]
+    REST.engine.requests.clear()
+    REST.engine.generations.clear()
+
+
+CALL = st.fixed_dictionaries(
+    {"id": st.sampled_from(["1", "2", ""]), "type": st.just("function")},
+    optional={
+        "function": st.fixed_dictionaries(
+            {"name": st.sampled_from(["clock", "", "x"])},
+            optional={"arguments": st.sampled_from(["{}", "[]", "{", ""])},
+        )
+    },
+)
+MESSAGE = st.fixed_dictionaries(
+    {"role": st.sampled_from(["user", "assistant", "tool", "system", "x", None])},
+    optional={
+        "content": st.sampled_from(["a", "", None, [], [{"type": "text", "text": "b"}], 5]),
+        "tool_calls": st.none() | st.lists(CALL, max_size=2),
+        "tool_call_id": st.sampled_from(["1", "2", "", None]),
+    },
+)
+TOOLS = [{"type": "function", "function": {"name": "clock"}}]
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.lists(MESSAGE, max_size=5), st.sampled_from(["error", "drop_oldest_turns"]))
+def test_no_history_is_an_error_of_the_server(messages: list[Any], policy: str) -> None:
+    answer = REST.post("/v1/chat/completions", {
+        "messages": messages, "tools": TOOLS, "context_policy": policy
+    })  # fmt: skip
+    assert answer.status in (200, 400), answer.data
+    if answer.status == 400:
+        assert answer.json["error"]["param"].startswith("messages")
+    REST.engine.requests.clear()
+    REST.engine.generations.clear()
