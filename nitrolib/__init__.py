@@ -30,7 +30,10 @@ if TYPE_CHECKING:
         Generation,
         GenerationRequest,
         ModelStatus,
+        Progress,
         Timings,
+        TokenProb,
+        TokenProbs,
         Usage,
     )
     from .errors import (
@@ -51,7 +54,18 @@ if TYPE_CHECKING:
         Overloaded,
         Unsupported,
     )
-    from .prompt import ChatTemplate, Message, Prompt, PromptTemplate, Segment
+    from .prompt import (
+        ChatPlan,
+        ChatTemplate,
+        Message,
+        Prompt,
+        PromptTemplate,
+        Segment,
+        Tool,
+        ToolCall,
+        ToolChoice,
+        prepare_chat,
+    )
     from .sampling import SamplingParams
     from .session import ChatSession
 
@@ -67,7 +81,10 @@ _HOMES = {
         "Generation",
         "GenerationRequest",
         "ModelStatus",
+        "Progress",
         "Timings",
+        "TokenProb",
+        "TokenProbs",
         "Usage",
     ),
     "errors": (
@@ -88,7 +105,18 @@ _HOMES = {
         "Overloaded",
         "Unsupported",
     ),
-    "prompt": ("ChatTemplate", "Message", "Prompt", "PromptTemplate", "Segment"),
+    "prompt": (
+        "ChatPlan",
+        "ChatTemplate",
+        "Message",
+        "Prompt",
+        "PromptTemplate",
+        "Segment",
+        "Tool",
+        "ToolCall",
+        "ToolChoice",
+        "prepare_chat",
+    ),
     "sampling": ("SamplingParams",),
     "session": ("ChatSession",),
 }
@@ -100,6 +128,7 @@ __all__ = [
     "BackendUnavailable",
     "CacheCleaningPolicy",
     "Cancelled",
+    "ChatPlan",
     "ChatSession",
     "ChatTemplate",
     "Chunk",
@@ -124,15 +153,22 @@ __all__ = [
     "NitroError",
     "NotEnoughMemory",
     "Overloaded",
+    "Progress",
     "Prompt",
     "PromptTemplate",
     "Runtime",
     "SamplingParams",
     "Segment",
     "Timings",
+    "TokenProb",
+    "TokenProbs",
+    "Tool",
+    "ToolCall",
+    "ToolChoice",
     "Unsupported",
     "Usage",
     "__version__",
+    "prepare_chat",
 ]
 
 
