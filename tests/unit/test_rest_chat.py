@@ -280,6 +280,14 @@ def test_details_come_when_asked_for_or_with_a_field_of_their_dialect(
     assert not any(name in event for event in others[:-1] for name in DETAILS)
 
 
+def test_fields_that_bring_details_are_known_fields() -> None:
+    from nitrolib.adapters.rest import chat_details
+
+    known = schema("nitro", "ChatCompletionRequest").properties
+    assert known >= chat_details._TELLING
+    assert not chat_details._TELLING & {"messages", "temperature", "seed", "logprobs", "n", "stop"}
+
+
 def test_details_tell_what_was_done(rest: Rest) -> None:
     rest.engine.truncated = True
     answer = whole(rest, verbose=True, seed=-1, logit_bias={"5": False}, top_k=3, max_tokens=-1)
