@@ -198,7 +198,7 @@ def breaker_patterns(draw: st.DrawFn) -> Breakers:
 @given(
     dry_params(),
     breaker_patterns(),
-    st.lists(st.one_of(st.lists(tokens, max_size=3), st.lists(tokens, max_size=120)), max_size=9),
+    st.lists(st.one_of(st.lists(tokens, max_size=3), st.lists(tokens, max_size=90)), max_size=5),
 )
 def test_dry_is_the_slow_dry_however_the_tokens_came(
     params: SamplingParams, breakers: Breakers, parts: list[list[int]]

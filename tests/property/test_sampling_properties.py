@@ -111,8 +111,8 @@ def histories(draw: st.DrawFn, n_vocab: int) -> list[int]:
     few = draw(st.lists(st.integers(0, n_vocab - 1), min_size=1, max_size=5))
     return draw(
         st.one_of(
-            st.lists(st.sampled_from(few), max_size=120),
-            st.lists(st.integers(0, n_vocab - 1), max_size=120),
+            st.lists(st.sampled_from(few), max_size=80),
+            st.lists(st.integers(0, n_vocab - 1), max_size=40),
         )
     )
 
@@ -132,7 +132,7 @@ def test_penalties_are_the_slow_penalties(
     assert row.tolist() == expected
 
 
-@compared
+@many
 @given(st.lists(st.lists(st.integers(0, 9), max_size=60), max_size=8), st.integers(1, 80))
 def test_a_window_counts_the_last_tokens_however_they_came(
     parts: list[list[int]], size: int
@@ -152,7 +152,7 @@ def test_a_window_counts_the_last_tokens_however_they_came(
         st.tuples(
             st.integers(0, 49), st.one_of(st.floats(-100, 100, width=16), st.just(-math.inf))
         ),
-        max_size=12,
+        max_size=6,
     ),
     st.sets(st.integers(0, 49), max_size=3),
 )
@@ -177,7 +177,7 @@ def chains(draw: st.DrawFn) -> SamplingParams:
     )
 
 
-@compared
+@many
 @given(rows(), chains(), st.data())
 def test_the_chain_is_the_slow_chain(row: Row, params: SamplingParams, data: st.DataObject) -> None:
     """Three tokens one after another, from the same row, which is left as it was."""
