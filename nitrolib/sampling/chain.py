@@ -100,11 +100,7 @@ def steps(
         "temperature": _both(heated, heated_few, heat=heat),
     }
     made |= {name: Step(penalty.wide, penalty.few) for name, penalty in penalties.items()}
-    if "xtc" in tail:
-        uniform = Uniform32(seed)
-        xtc = Xtc(params.xtc_probability, params.xtc_threshold, keep, uniform)
-        made["xtc"] = Step(xtc.wide, xtc.few)
-    chosen = [made[name] for name in tail]
+    chosen = [_xtc(params, seed) if name == "xtc" else made[name] for name in tail]
     for at in range(len(tail) - 1):
         together = _TOGETHER.get((tail[at], tail[at + 1]))
         if together is not None:
@@ -122,6 +118,13 @@ def run(steps: Sequence[Step], candidates: Candidates) -> Candidates | Few:
             return few
         candidates = step.wide(candidates)
     return Few.of(candidates) if candidates.logits.size <= MOST else candidates
+
+
+def _xtc(params: SamplingParams, seed: int) -> Step:
+    """Each with a generator of its own, also where it is listed twice."""
+    uniform = Uniform32(seed)
+    xtc = Xtc(params.xtc_probability, params.xtc_threshold, params.min_keep, uniform)
+    return Step(xtc.wide, xtc.few)
 
 
 def _both(wide: Callable[..., Candidates], few: Callable[..., None], **fixed: object) -> Step:

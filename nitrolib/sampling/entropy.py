@@ -29,7 +29,8 @@ class Softmax(NamedTuple):
 
     @classmethod
     def of(cls, logits: Logits) -> Softmax:
-        below = np.subtract(logits, logits.max(), dtype=np.float64)
+        with np.errstate(over="ignore"):
+            below = np.subtract(logits, logits.max(), dtype=np.float64)
         np.maximum(below, _LEAST, out=below)
         weights = np.exp(below)
         total = float(weights.sum())

@@ -76,9 +76,10 @@ def zipf_count(logits: list[float], mu: float, n_vocab: int) -> int:
     drops = [higher - lower for higher, lower in pairwise(logits)]
     if not ratios or not all(map(math.isfinite, drops)):
         return 1  # the next token has no probability at all: s is infinite
-    s = math.fsum(t * b for t, b in zip(ratios, drops, strict=True)) / math.fsum(
-        t * t for t in ratios
-    )
+    # Not fsum, which raises where a tiny temperature made the drops huge.
+    s = sum([t * b for t, b in zip(ratios, drops, strict=True)]) / sum([t * t for t in ratios])
+    if not math.isfinite(s):
+        return 1
     e, bits = s - 1, mu * math.log(2)
     if abs(e) * math.log(n_vocab) < 1e-9:
         log_k = bits - math.log(math.log(n_vocab))

@@ -170,9 +170,9 @@ def walk(values: Logits, top: float, target: float, temperature: float = 1.0) ->
 
 
 def _weights(values: Logits, top: float, temperature: float) -> Logits:
-    weights = np.subtract(values, top, dtype=np.float64)
-    if temperature != 1.0:
-        with np.errstate(over="ignore"):  # of a tiny temperature: -inf, and weight 0
+    with np.errstate(over="ignore"):  # of a tiny temperature: -inf, and weight 0
+        weights = np.subtract(values, top, dtype=np.float64)
+        if temperature != 1.0:
             weights /= temperature
     return np.exp(weights, out=weights)
 

@@ -45,20 +45,27 @@ def top_n_sigma_few(few: Few, n: float) -> None:
     if n <= 0 or len(few.logits) <= 1:
         return
     finite = [logit for logit in few.logits if logit > -math.inf]
-    mean = math.fsum(finite) / len(finite)
-    sigma = math.sqrt(math.fsum((logit - mean) ** 2 for logit in finite) / len(finite))
+    mean = sum(finite) / len(finite)
+    apart = [logit - mean for logit in finite]
+    # Not "** 2" and not fsum, which raise where a tiny temperature made the logits huge.
+    sigma = math.sqrt(sum([distance * distance for distance in apart]) / len(finite))
+    if not math.isfinite(sigma):
+        return
     cut = few.top() - n * sigma
     few.change([logit if logit >= cut else -math.inf for logit in few.logits])
 
 
 def deviation(logits: Logits) -> float:
-    """The population standard deviation of the finite ones of *logits* (n,), at least one."""
+    """The population standard deviation of the finite ones of *logits* (n,), at least one; infinite
+    where a tiny temperature made them too large to tell."""
     if logits.dtype == np.float32:
-        found = _single(logits)
-        if found is not None:
-            return found
+        single = _single(logits)
+        if single is not None:
+            return single
     finite = logits[logits > -math.inf].astype(np.float64)
-    return float(finite.std())
+    with np.errstate(over="ignore", invalid="ignore"):
+        found = float(finite.std())
+    return found if math.isfinite(found) else math.inf
 
 
 def _single(logits: Logits) -> float | None:

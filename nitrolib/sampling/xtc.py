@@ -38,7 +38,8 @@ class Xtc:
             return candidates
         top = float(logits.max())
         least = max(self._threshold * mass(logits, top), 5e-324)
-        good = np.subtract(logits, top, dtype=np.float64)
+        with np.errstate(over="ignore"):
+            good = np.subtract(logits, top, dtype=np.float64)
         np.exp(good, out=good)
         found = (good >= least).nonzero()[0]
         dropped = found.size - 1

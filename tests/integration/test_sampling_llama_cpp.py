@@ -161,7 +161,13 @@ def chains(draw: st.DrawFn) -> SamplingParams:
             fields |= {name: draw(strategy) for name, strategy in strategies.items()}
     if fields.get("top_n_sigma", -1) > 0:  # masked candidates make llama.cpp's typ_p meaningless
         fields["typical_p"] = 1.0
-    order = draw(st.one_of(st.none(), st.permutations(DEFAULT_SAMPLERS).map(tuple)))
+    order = draw(
+        st.one_of(
+            st.none(),
+            st.permutations(DEFAULT_SAMPLERS).map(tuple),
+            st.lists(st.sampled_from(DEFAULT_SAMPLERS), max_size=12).map(tuple),
+        )
+    )
     return SamplingParams(**fields, samplers=order, seed=draw(st.integers(0, 2**32 - 2)))
 
 

@@ -127,8 +127,10 @@ def top_n_sigma(candidates: Plain, n: float) -> Plain:
     finite = [logit for _, logit in candidates if logit > -math.inf]
     if n <= 0 or len(candidates) <= 1:
         return candidates
-    mean = math.fsum(finite) / len(finite)
-    sigma = math.sqrt(math.fsum((logit - mean) ** 2 for logit in finite) / len(finite))
+    mean = sum(finite) / len(finite)
+    sigma = math.sqrt(sum((logit - mean) * (logit - mean) for logit in finite) / len(finite))
+    if not math.isfinite(sigma):
+        raise Close
     cut = max(finite) - n * sigma
     if any(abs(logit - cut) < 1e-5 for logit in finite):
         raise Close
@@ -320,14 +322,16 @@ class Chain:
         self.params, self.context_length, self.banned = params, context_length, banned
         self.single, self.tails = single, tails or {}
         self.uniform = MersenneTwister(params.seed)
-        self.single_uniform = MersenneTwister(params.seed)
+        # Every XTC has its own, also where it is listed twice.
+        self.singles = [MersenneTwister(params.seed) for _ in params.order]
+        self.place = 0
 
     def left(self, row: list[float], history: list[int]) -> Plain:
         """The candidates before the draw."""
         candidates = list(enumerate(biased(row, self.params, self.banned)))
         in_row = True  # penalties that come first are kept in single precision
-        for name in self.params.order:
-            before = candidates
+        for place, name in enumerate(self.params.order):
+            self.place, before = place, candidates
             candidates = getattr(self, "_" + name)(candidates, history)
             if name not in ("penalties", "dry"):
                 in_row = in_row and candidates is before
@@ -364,7 +368,7 @@ class Chain:
         params = self.params
         if params.xtc_probability <= 0 or params.xtc_threshold > 0.5 or len(candidates) < 2:
             return candidates
-        u = self.single_uniform.next() / 2**32
+        u = self.singles[self.place].next() / 2**32
         return xtc(candidates, params.xtc_probability, params.xtc_threshold, params.min_keep, u)
 
     def _temperature(self, candidates: Plain, history: list[int]) -> Plain:

@@ -179,6 +179,42 @@ def test_extreme_parameters_neither_overflow_nor_warn() -> None:
             assert (row == before).all()
 
 
+@pytest.mark.parametrize("t", [5e-324, 1e-307, 1e-300, 1e-200, 1e-20])
+@pytest.mark.parametrize("k", [0, 40])
+def test_a_tiny_temperature_before_other_samplers_neither_overflows_nor_warns(
+    t: float, k: int
+) -> None:
+    row = a_row()
+    row[:3] = [3e38, -3e38, 1]
+    for heat in ({"temperature": t}, {"temperature": 0.0, "dynatemp_range": t}):
+        for last in ("top_n_sigma", "typ_p", "xtc", "top_p", "min_p", "penalties", "temperature"):
+            params = SamplingParams(
+                samplers=("top_k", "temperature", last, "temperature"),
+                top_k=k,
+                top_n_sigma=1.0,
+                typical_p=0.5,
+                xtc_probability=1.0,
+                seed=1,
+                **heat,  # type: ignore[arg-type]
+            )
+            sampler = Sampler(params, 1000, 2048)
+            sampler.accept([0, 1, 2, 5, 5])
+            assert sampler.sample(row) == 0
+
+
+@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("t", [5e-324, 1e-307, 1e-300, 1e-200, 1e-20, 0.0, 3e38])
+def test_mirostat_neither_overflows_nor_warns(version: int, t: float) -> None:
+    row = a_row()
+    row[:3] = [3e38, -3e38, 1]
+    params = SamplingParams(
+        mirostat=version, temperature=t, mirostat_tau=3e38, mirostat_eta=3e38, seed=1
+    )
+    sampler = Sampler(params, 1000, 2048)
+    for _ in range(5):
+        assert sampler.sample(row) >= 0
+
+
 def test_a_tiny_temperature_is_greedy() -> None:
     row = a_row()
     for path in PATHS:
