@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from nitrolib.backends.base import Runtime
 
 LIMIT = 100
-SEEDS = 2
+SEEDS = 4
 
 
 @pytest.fixture(scope="module", params=["demo", "random"])

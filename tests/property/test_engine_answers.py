@@ -144,7 +144,7 @@ def test_a_streamed_answer_equals_the_whole_one(chatty, request):
     streamed_equals_whole(chatty, request)
 
 
-@settings(quick, max_examples=40)
+@settings(quick, max_examples=500)
 @given(requests)
 def test_a_streamed_answer_of_the_demo_model_equals_the_whole_one(demo, request):
     whole = streamed_equals_whole(demo, request)
