@@ -7,6 +7,7 @@ of every step and may sleep, wait or raise; `after_decode` may do the same once 
 from __future__ import annotations
 
 import threading
+import time
 import zlib
 from types import SimpleNamespace
 
@@ -173,9 +174,14 @@ def fake_engine(runtime, *, engine=None, **options):
     return made
 
 
-def assert_at_rest(engine):
-    """All slots free, nothing waits, and every record agrees with its runtime sequence."""
-    status = engine.status()
+def assert_at_rest(engine, patience=10):
+    """All slots free, nothing waits, and every record agrees with its runtime sequence. A request
+    that was just cancelled ends at the loop's next step: that much is waited for."""
+    give_up = time.monotonic() + patience
+    while (status := engine.status()).running or status.waiting:
+        if time.monotonic() > give_up:
+            break
+        time.sleep(0.002)
     assert (status.running, status.waiting) == (0, 0)
     assert {slot.state for slot in status.model.slots} == {"idle"}
     scheduler = engine._model.scheduler

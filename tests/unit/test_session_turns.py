@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import threading
-import time
 from collections import deque
 
 import pytest
@@ -72,9 +71,6 @@ def _engines_rest(monkeypatch):
     yield
     for engine in engines:
         if engine.status().model is not None:
-            give_up = time.monotonic() + 10  # a cancelled request ends at its next step
-            while engine.status().running and time.monotonic() < give_up:
-                time.sleep(0.005)
             assert_at_rest(engine)
         engine.close()
 
