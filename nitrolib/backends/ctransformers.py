@@ -47,7 +47,14 @@ if TYPE_CHECKING:
 
     from ..gguf import GGUFFile, ModelInfo
 
-__all__ = ["MAX_BATCH", "CTransformersRuntime", "batch_size", "context_length", "load"]
+__all__ = [
+    "MAX_BATCH",
+    "CTransformersRuntime",
+    "batch_size",
+    "context_length",
+    "load",
+    "memory_plan",
+]
 
 
 class _Sequence:
@@ -437,13 +444,7 @@ def load(
     threads = choose_threads(options.threads, budget.cores)
     n_ctx, notes = context_length(options, info)
     n_batch = batch_size(n_ctx, info)
-    needs = memory.reckon(
-        info,
-        n_ctx=n_ctx,
-        n_seq=options.n_parallel,
-        n_batch=min(MAX_BATCH, n_ctx),
-        mmap=options.mmap,
-    )
+    needs = memory_plan(options, info, n_ctx)
     tight = memory.check(needs, path, memory.available_bytes())
     layers = gpu.plan_layers(options, info, needs)
     variant = layers.variant or cpu_variant(installed_variants())
@@ -487,6 +488,17 @@ def load(
         identity=info.identity if options.mmap else None,
     )
     return CTransformersRuntime(loaded, budget)
+
+
+def memory_plan(options: LoadOptions, info: ModelInfo, n_ctx: int) -> memory.MemoryPlan:
+    """What loading with `options` takes, for slots of `n_ctx` tokens. Raises as `memory.reckon`."""
+    return memory.reckon(
+        info,
+        n_ctx=n_ctx,
+        n_seq=options.n_parallel,
+        n_batch=min(MAX_BATCH, n_ctx),
+        mmap=options.mmap,
+    )
 
 
 def context_length(options: LoadOptions, info: ModelInfo) -> tuple[int, tuple[str, ...]]:

@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
 def fitness(path: str, info: ModelInfo, settings: Settings) -> Fitness:
     """What loading the file with *settings* would come to; nothing is loaded."""
     from ..backends import choose, memory
-    from ..backends.ctransformers import MAX_BATCH, context_length
+    from ..backends.ctransformers import context_length, memory_plan
     from ..backends.gpu import plan_layers
 
     options = settings.load_options()
@@ -79,13 +79,7 @@ def fitness(path: str, info: ModelInfo, settings: Settings) -> Fitness:
         choice = choose(path, settings.backend)
         backend = choice.backend
         n_ctx, notes = context_length(options, info)
-        plan = memory.reckon(
-            info,
-            n_ctx=n_ctx,
-            n_seq=options.n_parallel,
-            n_batch=min(MAX_BATCH, n_ctx),
-            mmap=options.mmap,
-        )
+        plan = memory_plan(options, info, n_ctx)
         tight = memory.check(plan, path, available)
         gpu = plan_layers(options, info, plan)
         layers = gpu.layers
