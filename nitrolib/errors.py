@@ -12,6 +12,12 @@ adapter maps classes to statuses in one table.
     │   ├── BackendUnavailable       a library is missing or cannot run here
     │   ├── GpuUnavailable           GPU layers were asked for and no GPU can be used
     │   └── NotEnoughMemory          reckoned before loading
+    ├── NotFound                     there is nothing with this id; `kind` says of what
+    │   └── ModelNotFound            no model is known by this name
+    ├── Conflict                     what is there already rules it out
+    ├── Forbidden                    it is there, and must not be done with it
+    ├── DownloadError                a file could not be fetched; nothing of it was kept
+    ├── StorageError                 what is to be kept could not be written or read
     ├── ModelNotLoaded               the call needs a model and none is loaded
     ├── ModelAlreadyLoaded           unload first
     ├── Overloaded                   the queue is full; retryable
@@ -30,17 +36,23 @@ __all__ = [
     "BackendError",
     "BackendUnavailable",
     "Cancelled",
+    "Conflict",
     "ContextOverflow",
     "DeadlineExceeded",
+    "DownloadError",
+    "Forbidden",
     "GpuUnavailable",
     "InvalidRequest",
     "ModelAlreadyLoaded",
     "ModelFileError",
     "ModelLoadError",
+    "ModelNotFound",
     "ModelNotLoaded",
     "NitroError",
     "NotEnoughMemory",
+    "NotFound",
     "Overloaded",
+    "StorageError",
     "Unsupported",
 ]
 
@@ -187,6 +199,58 @@ class NotEnoughMemory(ModelLoadError):
     """`needed_bytes` and `available_bytes` were reckoned before anything was loaded."""
 
     code = "not_enough_memory"
+
+
+class NotFound(NitroError):
+    """There is nothing with this id. `kind` says of what ("model", "thread", "message", ...), `id`
+    is what was asked for."""
+
+    code = "not_found"
+    kind: str
+    id: str
+
+    def __init__(self, kind: str, id: str, message: str = "", **facts: Any) -> None:  # noqa: A002
+        shown = id if len(id) <= 100 else f"{id[:97]}..."
+        super().__init__(message or f"there is no {kind} {shown!r}", kind=kind, id=id, **facts)
+
+
+class ModelNotFound(NotFound):
+    """No model is known by this name."""
+
+    code = "model_not_found"
+
+    def __init__(self, id: str, message: str = "", **facts: Any) -> None:  # noqa: A002
+        facts.pop("kind", None)
+        super().__init__("model", id, message, **facts)
+
+
+class Conflict(NitroError):
+    """What is there already rules it out: an id that is taken, an action on something busy."""
+
+    code = "conflict"
+
+
+class Forbidden(NitroError):
+    """It is there, and this must not be done with it."""
+
+    code = "forbidden"
+
+
+class DownloadError(NitroError):
+    """A file could not be fetched, and nothing of it is left. `reason` is "source" (not allowed,
+    not there, not a model), "network", "space", "checksum", "size" or "time"."""
+
+    code = "download_error"
+    reason: str
+
+    def __init__(self, message: str, *, reason: str, **facts: Any) -> None:
+        super().__init__(message, reason=reason, **facts)
+
+
+class StorageError(NitroError):
+    """What is to be kept could not be written or read: a full disk, a database that is gone."""
+
+    code = "storage_error"
 
 
 class ModelNotLoaded(NitroError):

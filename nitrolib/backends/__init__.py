@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..errors import BackendUnavailable, InvalidRequest, ModelFileError
-from .base import Feed, LoadOptions, Output, Runtime, RuntimeReport
+from .base import Feed, LoadOptions, LoraAdapter, Output, Runtime, RuntimeReport
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,6 +22,7 @@ __all__ = [
     "Choice",
     "Feed",
     "LoadOptions",
+    "LoraAdapter",
     "Output",
     "Runtime",
     "RuntimeReport",

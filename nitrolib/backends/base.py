@@ -7,9 +7,9 @@ Everything above this file is the same for every backend. One thread owns a runt
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, get_args
 
-from ..errors import InvalidRequest
+from ..errors import BackendError, InvalidRequest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,7 +19,18 @@ if TYPE_CHECKING:
 
     from ..gguf import ModelInfo, Vocabulary
 
-Output = Literal["none", "logits", "embedding"]
+Output = Literal["none", "logits", "every", "embedding"]
+CacheType = Literal["f16", "q8_0", "q4_0"]
+Pooling = Literal["none", "mean", "cls", "last", "rank"]
+
+
+@dataclass(frozen=True, slots=True)
+class LoraAdapter:
+    """A LoRA adapter to load beside the model: its GGUF file, and the strength with which it acts
+    on requests that name none. Adapters are numbered in the order of `LoadOptions.lora`."""
+
+    path: str
+    scale: float = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +51,24 @@ class LoadOptions:
     clean_cache_threshold: chats between two cleanings of the cache; 0 is never.
     warm_up: run one hidden completion after loading.
     provisional: nobody asked for this model; the next load replaces it instead of being refused.
+
+    What follows only llama-cpp-python honours; ctransformers raises Unsupported for any of it that
+    is not at its default.
+
+    n_batch: most tokens in one evaluation, over all slots; None is 512, or n_parallel if that is
+        more. n_ubatch: most that pass through the layers at once; None is n_batch.
+    flash_attention: None is wherever the model and the machine allow it.
+    cache_type_k, cache_type_v: how keys and values are kept. A quantised `cache_type_v` needs flash
+        attention.
+    shared_context: every slot may hold up to `ctx_len` tokens, as long as all of them together do
+        not need more; a request that finds no room waits, or is set back and goes on later.
+    main_gpu, tensor_split: which GPU holds what is not split, and the parts of the layers that each
+        GPU takes; () is by free memory.
+    pooling: how the embedding of a text is made from those of its tokens; None is what the file
+        says, else "mean".
+    lora: adapters to load.
+    lookup: tokens to guess ahead from what the text holds already (speculative decoding by prompt
+        lookup); 0 is none. The tokens that come out are the same.
     """
 
     ctx_len: int = 2048
@@ -55,6 +84,17 @@ class LoadOptions:
     clean_cache_threshold: int = 5
     warm_up: bool = True
     provisional: bool = False
+    n_batch: int | None = None
+    n_ubatch: int | None = None
+    flash_attention: bool | None = None
+    cache_type_k: CacheType = "f16"
+    cache_type_v: CacheType = "f16"
+    shared_context: bool = False
+    main_gpu: int = 0
+    tensor_split: tuple[float, ...] = ()
+    pooling: Pooling | None = None
+    lora: tuple[LoraAdapter, ...] = ()
+    lookup: int = 0
 
     def __post_init__(self) -> None:
         _at_least("ctx_len", self.ctx_len, 1)
@@ -64,6 +104,15 @@ class LoadOptions:
             _at_least("ngl", self.ngl, 0)
         if self.threads is not None:
             _at_least("threads", self.threads, 1)
+        for name in ("n_batch", "n_ubatch"):
+            if getattr(self, name) is not None:
+                _at_least(name, getattr(self, name), 1)
+        for name in ("main_gpu", "lookup"):
+            _at_least(name, getattr(self, name), 0)
+        for name, kinds in (("cache_type_k", CacheType), ("cache_type_v", CacheType)):
+            _one_of(name, getattr(self, name), get_args(kinds))
+        if self.pooling is not None:
+            _one_of("pooling", self.pooling, get_args(Pooling))
         if self.ctx_len < self.n_parallel:
             raise InvalidRequest(
                 f"ctx_len {self.ctx_len} leaves no token for each of {self.n_parallel} slots",
@@ -83,11 +132,24 @@ def _at_least(field: str, value: int, least: int) -> None:
         )
 
 
+def _one_of(field: str, value: object, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise InvalidRequest(
+            f"{field} must be one of {', '.join(allowed)}, got {value!r}",
+            field=field,
+            value=value,
+            allowed=", ".join(allowed),
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Feed:
     """Tokens to append to sequence `seq` in one decode, and what is wanted of the last of them.
 
-    tokens: ids, at least one, at most `Runtime.n_batch`; they continue at the sequence's length.
+    tokens: ids, at least one; they continue at the sequence's length. At most `Runtime.n_batch` in
+        one feed, and with the capability "shared_batch" in all feeds of a decode together.
+    output: "logits" are those after the last token; "every" (capability "rows") is those after each
+        of them.
     """
 
     seq: int
@@ -108,6 +170,38 @@ class RuntimeReport:
     notes: tuple[str, ...] = field(default=())
 
 
+Capability = Literal[
+    "generate",  # makes tokens: `decode` with output "logits", and `logits`
+    "embed",  # `embed`, in the sequences of generations
+    "embedder",  # EmbeddingRuntime: embeddings beside the generations
+    "rank",  # its embedder scores texts: `Embedder.rank`
+    "shared_batch",  # all feeds of a decode are one evaluation
+    "rows",  # RowsRuntime
+    "copy",  # CopyingRuntime
+    "shift",  # ShiftingRuntime
+    "interrupt",  # InterruptibleRuntime
+    "lora",  # LoraRuntime
+    "state",  # StatefulRuntime
+]
+
+
+class NoRoom(BackendError):
+    """The KV cache has no cells left for a decode. Nothing was evaluated: every sequence is as it
+    was, and the decode can be done again once others have been emptied."""
+
+    code = "no_room"
+    retryable = True
+
+
+class Interrupted(BackendError):
+    """A decode was ended by `interrupt`. Nothing of it counts: every sequence is as it was before,
+    but for those in `emptied`, whose model cannot go back."""
+
+    code = "interrupted"
+    retryable = True
+    emptied: tuple[int, ...]
+
+
 class Runtime(Protocol):
     """A loaded model. Sequences are numbered 0 .. n_seq - 1, and each is a list of evaluated
     tokens (its KV cache); all start empty."""
@@ -117,8 +211,8 @@ class Runtime(Protocol):
     report: RuntimeReport
     n_seq: int
     n_ctx: int  # tokens one sequence can hold
-    n_batch: int  # most tokens in one Feed
-    capabilities: frozenset[str]  # such as "embed", "shared_batch", "copy", "shift"
+    n_batch: int  # most tokens in one Feed; with "shared_batch", in one decode
+    capabilities: frozenset[Capability]
 
     def tokenize(self, text: str, *, space_prefix: bool = True) -> list[int]:
         """Ids of plain text: no BOS, and never a control token, whatever the text spells.
@@ -132,9 +226,9 @@ class Runtime(Protocol):
     def decode(self, feeds: Sequence[Feed]) -> None:
         """Append every feed's tokens to its sequence (at most one feed a sequence).
 
-        Raises BackendError if the evaluation failed; `failed` then lists the sequences concerned,
-        which are empty afterwards, and the others are as if they had not been fed or had been fed
-        in full (`length` tells).
+        Raises NoRoom and Interrupted where nothing of it counts, and BackendError if the evaluation
+        failed; `failed` then lists the sequences concerned, which are empty afterwards, and the
+        others are as if they had not been fed or had been fed in full (`length` tells).
         """
         ...
 
@@ -152,8 +246,9 @@ class Runtime(Protocol):
         (n_embd,), float32, L2-normalised, a copy."""
         ...
 
-    def keep(self, seq: int, n: int) -> None:
-        """Forget all but the first `n` tokens of `seq`; 0 empties it."""
+    def keep(self, seq: int, n: int) -> int:
+        """Forget all but the first `n` tokens of `seq`; 0 empties it. Returns how many it holds
+        now: `n`, or 0 where the model cannot go back and begins anew."""
         ...
 
     def close(self) -> None:
@@ -176,4 +271,86 @@ class ShiftingRuntime(Runtime, Protocol):
     def shift(self, seq: int, start: int, end: int) -> None:
         """Forget the tokens of `seq` from position `start` up to `end` (not included), and move
         those after them down into their place without evaluating them again."""
+        ...
+
+
+class RowsRuntime(Runtime, Protocol):
+    """A runtime with the capability "rows"."""
+
+    def rows(self, seq: int) -> NDArray[np.float32]:
+        """Logits after every token of the last feed of `seq`, whose output was "every": shape
+        (tokens of the feed, n_vocab), float32; a view as that of `logits`."""
+        ...
+
+
+class InterruptibleRuntime(Runtime, Protocol):
+    """A runtime with the capability "interrupt"."""
+
+    def interrupt(self) -> None:
+        """Make the decode that runs now raise Interrupted, within milliseconds. May be called from
+        any thread; without a running decode it does nothing, also to the next one."""
+        ...
+
+
+class LoraRuntime(Runtime, Protocol):
+    """A runtime with the capability "lora"."""
+
+    adapters: tuple[LoraAdapter, ...]
+
+    def use_adapters(self, scales: tuple[float, ...]) -> None:
+        """The strength of each adapter in the next decodes; all 0 is the plain model. What was
+        evaluated with other strengths is not the beginning of what comes."""
+        ...
+
+
+class StatefulRuntime(Runtime, Protocol):
+    """A runtime with the capability "state"."""
+
+    def save(self, seq: int) -> bytes:
+        """The KV cache of `seq`, for `restore` of the same model loaded with the same options."""
+        ...
+
+    def restore(self, seq: int, state: bytes, tokens: Sequence[int]) -> None:
+        """Make `seq` the sequence that was saved, which held `tokens`. Raises InvalidRequest for a
+        state that does not fit, and `seq` is empty then."""
+        ...
+
+
+class Embedder(Protocol):
+    """Makes embeddings beside the generations of a runtime; belongs to one thread of its own.
+
+    n_batch: most tokens of one text, and of all texts of one `embed`. n_seq: most texts of one.
+    n_out: length of a vector.
+    """
+
+    n_batch: int
+    n_seq: int
+    n_out: int
+
+    def embed(self, texts: Sequence[Sequence[int]]) -> NDArray[np.float32]:
+        """One L2-normalised vector a text, shape (len(texts), n_out), float32, a copy."""
+        ...
+
+    def rank(self, texts: Sequence[Sequence[int]]) -> NDArray[np.float32]:
+        """One score a text, each a query and a document as `pair` joins them: (len(texts),)."""
+        ...
+
+    def pair(self, query: Sequence[int], document: Sequence[int]) -> list[int]:
+        """The ids of a query and a document together, as the model was trained on."""
+        ...
+
+    def interrupt(self) -> None:
+        """As `InterruptibleRuntime.interrupt`."""
+        ...
+
+    def close(self) -> None:
+        """Free it; safe to call twice. Before the runtime that made it."""
+        ...
+
+
+class EmbeddingRuntime(Runtime, Protocol):
+    """A runtime with the capability "embedder"."""
+
+    def embedder(self) -> Embedder:
+        """Make the embedder, which takes memory of its own. Called once, when it is needed."""
         ...

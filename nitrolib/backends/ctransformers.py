@@ -26,7 +26,7 @@ from ..errors import (
 )
 from ..gguf import CTRANSFORMERS, FileIdentity, Vocabulary, open_gguf, verify_file
 from . import gpu, memory
-from .base import Feed, LoadOptions, RuntimeReport
+from .base import Capability, Feed, LoadOptions, RuntimeReport
 from .handle import Handle, float_view
 from .library import (
     Library,
@@ -115,7 +115,9 @@ class CTransformersRuntime:
         self.n_ctx = loaded.n_ctx
         self.n_batch = loaded.n_batch
         self.n_seq = len(loaded.contexts)
-        self.capabilities = frozenset({"embed"}) if loaded.embedding else frozenset()
+        self.capabilities: frozenset[Capability] = frozenset(
+            {"generate", "embed"} if loaded.embedding else {"generate"}
+        )
         self._loaded: Loaded | None = loaded
         self._native, self._turn = loaded.library.native, loaded.library.turn
         self._path, self._identity = loaded.path, loaded.identity
@@ -210,7 +212,7 @@ class CTransformersRuntime:
         count = len(tokens)
         if sequence.n_past + count > self.n_ctx or not 1 <= count <= self.n_batch:
             self._refuse_count(sequence, count)
-        if feed.output == "embedding" and not self.capabilities:
+        if feed.output == "embedding" and "embed" not in self.capabilities:
             raise Unsupported(
                 "the model was loaded without embeddings",
                 field="output",
@@ -314,7 +316,7 @@ class CTransformersRuntime:
             raise _failed({seq: f"the embedding has length {norm}"})
         return (hidden / norm).astype(np.float32)
 
-    def keep(self, seq: int, n: int) -> None:
+    def keep(self, seq: int, n: int) -> int:
         """See `Runtime.keep`. Cells behind the kept ones are invisible and written over later."""
         with self._lock:
             sequence = self._sequence(seq)
@@ -328,6 +330,7 @@ class CTransformersRuntime:
             if n < sequence.n_past:
                 sequence.n_past = n
                 sequence.ready = ""
+            return n
 
     # The end
 
@@ -437,6 +440,7 @@ def load(
     that cannot be, and ModelLoadError or one of its kind if the machine does not allow it; each
     before native code could fail on it.
     """
+    _check_options(options)
     path = os.path.abspath(os.fspath(path))
     file = open_gguf(path) if file is None else file
     info = verify_file(file, CTRANSFORMERS)
@@ -488,6 +492,35 @@ def load(
         identity=info.identity if options.mmap else None,
     )
     return CTransformersRuntime(loaded, budget)
+
+
+# What the native library has no switch for; it keeps keys and values as 16-bit floats.
+_NOT_HERE = (
+    "n_batch",
+    "n_ubatch",
+    "flash_attention",
+    "cache_type_k",
+    "cache_type_v",
+    "shared_context",
+    "main_gpu",
+    "tensor_split",
+    "pooling",
+    "lora",
+    "lookup",
+)
+_DEFAULTS = LoadOptions()
+
+
+def _check_options(options: LoadOptions) -> None:
+    for name in _NOT_HERE:
+        value = getattr(options, name)
+        if value != getattr(_DEFAULTS, name):
+            raise Unsupported(
+                f"ctransformers does not honour {name}; llama-cpp-python does",
+                field=name,
+                value=value,
+                allowed=f"{getattr(_DEFAULTS, name)!r}, or another backend",
+            )
 
 
 def memory_plan(options: LoadOptions, info: ModelInfo, n_ctx: int) -> memory.MemoryPlan:

@@ -56,7 +56,7 @@ class FakeRuntime:
             backend="fake", library="none", threads=1, gpu_layers=0, memory_bytes=1
         )
         self.n_seq, self.n_ctx, self.n_batch = n_seq, n_ctx, n_batch
-        self.capabilities = frozenset({"embed", *can})
+        self.capabilities = frozenset({"generate", "embed", *can})
         self.cells = [[] for _ in range(n_seq)]
         self.steps = []  # every decode: [(seq, n_tokens, output), ...]
         self.copies, self.shifts = [], []  # the arguments of every copy and shift
@@ -105,6 +105,7 @@ class FakeRuntime:
     def keep(self, seq, n):
         assert 0 <= n <= len(self.cells[seq]), "keep beyond what there is"
         del self.cells[seq][n:]
+        return n
 
     def copy(self, source, target, n):
         assert "copy" in self.capabilities
