@@ -446,7 +446,7 @@ def test_an_embedding_without_direction_is_a_failure(folder):
     tensor = draft.tensor("output_norm.weight")
     tensor.data = lambda: [np.zeros(64, np.float32).tobytes()]
     runtime = load(draft.write(folder / "zero.gguf"), options())
-    assert runtime.capabilities == {"embed"}
+    assert runtime.capabilities == {"generate", "embed"}
     runtime.decode([Feed(0, [5], "embedding")])
     with pytest.raises(BackendError) as caught:
         runtime.embed(0)
