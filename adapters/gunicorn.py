@@ -52,7 +52,7 @@ def _address(host: str, port: int) -> str:
 
 
 wsgi_app = "nitrolib.adapters.gunicorn:application()"
-bind = [_address(_settings.host, _settings.port)]
+bind = [_address(_settings.host, _settings.listen_port)]
 preload_app = False
 
 workers = 1

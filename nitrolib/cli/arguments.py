@@ -32,7 +32,12 @@ __all__ = [
 MODEL: tuple[Group, ...] = ("model",)
 MODEL_AND_PROMPT: tuple[Group, ...] = ("model", "prompt")
 
-_TITLES: dict[Group, str] = {"server": "web server", "model": "model", "prompt": "prompt"}
+_TITLES: dict[Group, str] = {
+    "server": "web server",
+    "model": "model",
+    "prompt": "prompt",
+    "storage": "storage",
+}
 
 # Fields of SamplingParams that are worth a flag: type, metavar, what it is for.
 _SAMPLING: dict[str, tuple[Callable[[str], Any], str, str]] = {
@@ -133,12 +138,18 @@ def whole_number(least: int) -> Callable[[str], int]:
 
 def _add_flag(section: argparse._ArgumentGroup, option: Option) -> None:
     purpose = option.help
-    if not (option.optional or option.kind == "list" or option.default is False):
-        purpose += f" (default: {option.default})"
+    if not option.optional and option.default not in (False, ()):
+        default = option.spell(option.default) if option.kind == "list" else option.default
+        purpose += f" (default: {default})"
     # None stands for "not given": file and environment may still say something.
     shared: dict[str, Any] = {"dest": option.name, "default": None, "help": purpose}
     if option.name.startswith("no_"):
         section.add_argument(option.flag, action="store_const", const=True, **shared)
+    elif option.kind == "list":
+        # Given several times, or once with commas.
+        section.add_argument(
+            option.flag, action="extend", type=_typed(option), metavar=option.metavar, **shared
+        )
     elif option.kind == "boolean":
         section.add_argument(option.flag, action=argparse.BooleanOptionalAction, **shared)
     elif option.choices:

@@ -46,8 +46,9 @@ def run(args: argparse.Namespace) -> NoReturn:
     for name in unknown_variables():
         console.complain(f"warning: {name} is not a setting and is ignored")
     _check_installed()
+    settings.api_keys()  # raises now what the server would
     name = _check_model(settings)
-    settings = replace(settings, port=_check_port(settings.host, settings.port))
+    settings = replace(settings, port=_check_port(settings.host, settings.listen_port))
     print(f"nitro: serving {name} at {_url(settings)} (Ctrl-C stops)", flush=True)
     command = [sys.executable, "-m", "gunicorn", "-c", "python:nitrolib.adapters.gunicorn"]
     os.execve(sys.executable, command, server_environment(settings))  # noqa: S606 - no shell wanted
@@ -128,4 +129,4 @@ def _why_not(error: OSError, host: str, port: int) -> str:
 def _url(settings: Settings) -> str:
     host = settings.host
     shown = f"[{host}]" if ":" in host and not host.startswith("[") else host
-    return f"http://{shown}:{settings.port}"
+    return f"http://{shown}:{settings.listen_port}"

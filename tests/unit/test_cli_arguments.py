@@ -19,12 +19,22 @@ if TYPE_CHECKING:
 
 # Words for every flag of `nitro serve`, and the value that must arrive in Settings.
 WORDS: dict[str, tuple[Sequence[str], Any]] = {
+    "dialects": (["--dialect", "jan", "--dialect", "nitro,openai"], ("jan", "nitro", "openai")),
     "host": (["--host", "::1"], "::1"),
     "port": (["--port", "0"], 0),
     "api_key": (["--api-key", "k"], "k"),
+    "api_key_file": (["--api-key-file", "keys"], "keys"),
     "allow_remote_without_key": (["--allow-remote-without-key"], True),
-    "cors_origins": (["--cors-origins", "http://a.example, http://b.example"],
+    "allow_hosts": (["--allow-host", "a.example"], ("a.example",)),
+    "cors_origins": (["--cors-origin", "http://a.example, http://b.example"],
                      ("http://a.example", "http://b.example")),
+    "allow_paths": (["--allow-path", "/a", "--allow-path", "/b"], ("/a", "/b")),
+    "trusted_proxies": (["--trusted-proxies", "1"], 1),
+    "rate_limit": (["--rate-limit", "5/second"], "5/second"),
+    "strict_model": (["--strict-model"], True),
+    "max_models": (["--max-models", "2"], 2),
+    "model_idle_s": (["--model-idle-s", "60"], 60),
+    "downloads": (["--no-downloads"], False),
     "max_queue": (["--max-queue", "3"], 3),
     "max_body_bytes": (["--max-body-bytes", "5000"], 5000),
     "stream_default": (["--stream-default"], True),
@@ -42,6 +52,9 @@ WORDS: dict[str, tuple[Sequence[str], Any]] = {
     "system_prompt": (["--system-prompt", "S "], "S "),
     "user_prompt": (["--user-prompt", "U "], "U "),
     "ai_prompt": (["--ai-prompt", "A "], "A "),
+    "data_dir": (["--data-dir", "/d"], "/d"),
+    "models_dir": (["--models-dir", "/m"], "/m"),
+    "database_url": (["--database-url", "sqlite://"], "sqlite://"),
 }  # fmt: skip
 
 
@@ -182,7 +195,7 @@ def test_every_flag_says_what_it_is_for() -> None:
 
 def test_group_titles_cover_every_group() -> None:
     titles = {group.title for group in build_parser_groups("serve")}
-    assert len(titles & {"web server", "model", "prompt"}) == len(GROUPS)
+    assert len(titles & {"web server", "model", "prompt", "storage"}) == len(GROUPS)
 
 
 def build_parser_groups(command: str) -> list[argparse._ArgumentGroup]:

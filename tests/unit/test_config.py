@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from nitrolib.config import OPTIONS, Settings, is_loopback, unknown_variables
 from nitrolib.errors import InvalidRequest
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
 # A value of every option that is not its default.
 OTHERS: dict[str, Any] = {
+    "dialects": ("jan", "nitro"),
     "host": "::1",
     "port": 8080,
     "api_key": "secret",
+    "api_key_file": "keys.txt",
     "allow_remote_without_key": True,
+    "allow_hosts": ("a.example",),
     "cors_origins": ("https://a.example", "https://b.example"),
+    "allow_paths": ("/models", "/other models"),
+    "trusted_proxies": 1,
+    "rate_limit": "60/minute",
+    "strict_model": True,
+    "max_models": 2,
+    "model_idle_s": 600,
+    "downloads": False,
     "max_queue": 0,
     "max_body_bytes": 4096,
     "stream_default": True,
@@ -36,6 +44,9 @@ OTHERS: dict[str, Any] = {
     "system_prompt": "SYS: ",
     "user_prompt": "<|im_start|>user\n",
     "ai_prompt": "é\n",
+    "data_dir": "/data",
+    "models_dir": "/data/models",
+    "database_url": "sqlite:///nitro.db",
 }
 
 
@@ -45,7 +56,7 @@ def test_the_examples_name_every_option() -> None:
 
 def test_defaults_are_the_documented_ones() -> None:
     settings = Settings()
-    assert (settings.host, settings.port) == ("127.0.0.1", 3928)
+    assert (settings.host, settings.listen_port) == ("127.0.0.1", 3928)
     assert (settings.ctx_len, settings.n_parallel, settings.clean_cache_threshold) == (2048, 1, 5)
     assert settings.uses_bundled_model
     assert settings.stream_default is False
@@ -55,6 +66,45 @@ def test_defaults_are_the_documented_ones() -> None:
 def test_every_default_is_a_value_its_own_row_allows() -> None:
     for option in OPTIONS:
         assert option.check(option.default) == option.default, option.name
+
+
+@pytest.mark.parametrize(
+    ("dialects", "port", "expected"),
+    [
+        (("jan",), None, 1337),
+        (("locallab",), None, 8000),
+        (("nitro",), None, 3928),
+        (("jan", "nitro"), None, 3928),
+        (("jan",), 3928, 3928),
+    ],
+)
+def test_one_dialect_has_its_own_port_and_several_share_nitros(
+    dialects: tuple[str, ...], port: int | None, expected: int
+) -> None:
+    settings = Settings(dialects=dialects, port=port)
+    assert settings.listen_port == expected
+    assert Settings.from_environment(settings.to_environment()).listen_port == expected
+
+
+def test_a_list_holds_every_item_once() -> None:
+    assert Settings(dialects=("jan", "nitro", "jan")).dialects == ("jan", "nitro")
+
+
+def test_what_is_kept_has_its_place_in_the_users_own_folder(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("sys.platform", "linux")
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    assert Settings().models_folder == tmp_path / "nitrolib" / "models"
+    monkeypatch.setenv("XDG_DATA_HOME", "relative")
+    assert Settings().data_folder == Path.home() / ".local" / "share" / "nitrolib"
+    assert Settings(data_dir="d").models_folder == Path("d") / "models"
+    assert Settings(data_dir="d", models_dir="m").models_folder == Path("m")
+    monkeypatch.setattr("sys.platform", "win32")
+    monkeypatch.setenv("LOCALAPPDATA", str(tmp_path))
+    assert Settings().data_folder == tmp_path / "nitrolib"
+    monkeypatch.setattr("sys.platform", "darwin")
+    assert Settings().data_folder.parts[-3:] == ("Library", "Application Support", "nitrolib")
 
 
 @pytest.mark.parametrize("name", OTHERS)
@@ -90,7 +140,7 @@ def test_an_empty_variable_is_absent_but_an_empty_prompt_is_a_prompt() -> None:
     settings = Settings.from_environment(
         {"NITRO_PORT": "", "NITRO_API_KEY": "", "NITRO_PRE_PROMPT": ""}
     )
-    assert settings.port == 3928
+    assert settings.listen_port == 3928
     assert settings.api_key is None
     assert settings.pre_prompt == ""
 
@@ -115,6 +165,11 @@ def test_words_for_false(word: str) -> None:
         ("port", True),
         ("port", "80"),
         ("api_key", ""),
+        ("dialects", ()),
+        ("dialects", ("nitro", "esperanto")),
+        ("trusted_proxies", -1),
+        ("max_models", 0),
+        ("model_idle_s", 0),
         ("cors_origins", "https://a.example"),
         ("cors_origins", ["ok", 1]),
         ("cors_origins", ["https://a.example,https://b.example"]),
@@ -250,3 +305,60 @@ def test_options_outside_the_groups_asked_for_stay_at_their_default(tmp_path: Pa
     environ = {"NITRO_CONFIG": str(file), "NITRO_PORT": "nonsense", "NITRO_THREADS": "2"}
     settings = Settings.from_environment(environ, groups=("model",))
     assert (settings.host, settings.ctx_len, settings.threads) == ("127.0.0.1", 64, 2)
+
+
+# ---- API keys ------------------------------------------------------------------------------------
+
+
+def keys_of(**settings: Any) -> list[tuple[str, str]]:
+    return [(key.name, key.key) for key in Settings(**settings).api_keys()]
+
+
+def test_keys_come_from_the_setting_and_from_a_file_each_with_a_name(tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    file.write_text("\ufeff# of the office\nanna:k1\n\n  k2  \nbob:a:b\n", encoding="utf-8")
+    assert keys_of(api_key_file=str(file)) == [("anna", "k1"), ("key-2", "k2"), ("bob", "a:b")]
+    assert keys_of(api_key="k3, carl:k4") == [("key-1", "k3"), ("carl", "k4")]
+    assert keys_of(api_key="dora:k5", api_key_file=str(file))[0] == ("dora", "k5")
+    assert keys_of() == []
+
+
+def test_a_file_of_keys_locks_the_server_as_a_key_does(tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    file.write_text("k\n")
+    assert Settings(host="0.0.0.0", api_key_file=str(file)).has_keys
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "no key"),
+        (b"# nobody\n", "no key"),
+        (b"anna:\n", "no key"),
+        (b"anna: k\n", "spaces"),
+        (b"anna:k1\nanna:k2\n", "'anna' stands in it twice"),
+        (b"anna:s3cret\nbob:s3cret\n", "repeats a key"),
+        (b"\xff", "not UTF-8"),
+    ],
+)
+def test_a_file_of_keys_that_cannot_be_meant_is_refused_and_tells_none(
+    tmp_path: Path, content: bytes, reason: str
+) -> None:
+    file = tmp_path / "keys"
+    file.write_bytes(content)
+    with pytest.raises(InvalidRequest, match=reason) as caught:
+        Settings(api_key_file=str(file)).api_keys()
+    assert caught.value.field == "api_key_file"
+    assert "s3cret" not in str(caught.value)
+
+
+def test_a_missing_file_of_keys_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidRequest, match="No such file"):
+        Settings(api_key_file=str(tmp_path / "none")).api_keys()
+
+
+def test_keys_of_both_places_must_differ(tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    file.write_text("anna:k1\n")
+    with pytest.raises(InvalidRequest, match="'anna'"):
+        Settings(api_key="anna:k2", api_key_file=str(file)).api_keys()
