@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from support.fake_runtime import BOS, EOS, Brake, FakeRuntime, assert_at_rest, fake_engine
 
+from nitrolib.backends.base import Feed
 from nitrolib.engine import probs
 from nitrolib.errors import Cancelled, InvalidRequest
 from nitrolib.sampling import SamplingParams
@@ -53,7 +54,7 @@ def test_the_numbers_are_those_of_the_raw_logits(engine, runtime):
     """Not of the biased, penalised, truncated ones: a banned token keeps its own."""
     history = [BOS, *b"ab"]
     other = FakeRuntime()
-    other.cells[0] = history
+    other.decode([Feed(0, history)])
     raw = other.logits(0).astype(np.float64)
     raw -= raw.max() + np.log(np.exp(raw - raw.max()).sum())
     best = np.argsort(-raw)[:5]
