@@ -1,17 +1,19 @@
 """Validators compiled once from the bundled schemas: a wrong body becomes an `InvalidRequest`.
 
 The schemas are those of the OpenAPI 3.1 documents in `nitrolib.schemas`, which are plain JSON
-Schema 2020-12.
+Schema 2020-12. One document may refer to another's schema by its file name:
+`{"$ref": "nitro.json#/components/schemas/Message"}`.
 """
 
 from __future__ import annotations
 
 import functools
 import json
+import re
 import reprlib
 from importlib import resources
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from .errors import InvalidRequest
 
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 
     from jsonschema.exceptions import ValidationError
 
-__all__ = ["Schema", "document_text", "schema", "shorten"]
+__all__ = ["Schema", "document", "document_text", "resolve", "schema", "shorten"]
 
 _TYPES = {
     "array": "an array",
@@ -36,13 +38,16 @@ _TYPES = {
 class Schema:
     """One schema of a document.
 
+    fields: the schemas of its properties, references resolved, those that `$ref` and `allOf` bring
+        among them; what stands beside a reference goes before it.
     properties: names the object may have; any other is unknown.
     defaults: those of its properties that have one.
     """
 
     def __init__(self, document: str, name: str) -> None:
-        body = _document(document)["components"]["schemas"][name]
-        fields: dict[str, Any] = body.get("properties", {})
+        place = (document, f"/components/schemas/{name}")
+        fields = _fields(document, _at(*place))
+        self.fields: Mapping[str, dict[str, Any]] = MappingProxyType(fields)
         self.properties = frozenset(fields)
         self.defaults: Mapping[str, Any] = MappingProxyType(
             {name: field["default"] for name, field in fields.items() if "default" in field}
@@ -96,22 +101,74 @@ _short.maxstring = _short.maxother = _short.maxlong = 60
 
 
 @functools.cache
-def _document(document: str) -> dict[str, Any]:
-    parsed: dict[str, Any] = json.loads(document_text(document))
+def document(name: str) -> dict[str, Any]:
+    """A bundled OpenAPI document, parsed: shared by all, and not to be changed."""
+    parsed: dict[str, Any] = json.loads(document_text(name))
     return parsed
 
 
-def _compile(document: str, name: str) -> Any:
-    from jsonschema import Draft202012Validator
-    from jsonschema.validators import extend
+def resolve(document_name: str, reference: str) -> tuple[str, dict[str, Any]]:
+    """What a `$ref` in *document_name* leads to, and the name of the document where that stands.
+    Raises KeyError where it leads nowhere."""
+    file, _, pointer = reference.partition("#")
+    home = file.removesuffix(".json") if file else document_name
+    return home, _at(home, pointer)
+
+
+def _at(document_name: str, pointer: str) -> dict[str, Any]:
+    found: Any = document(document_name)
+    for part in pointer.split("/")[1:]:
+        found = found[part.replace("~1", "/").replace("~0", "~")]
+    return cast("dict[str, Any]", found)
+
+
+def _fields(document_name: str, body: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The properties of a schema and of those it is made of, each with its reference resolved."""
+    fields: dict[str, dict[str, Any]] = {}
+    if "$ref" in body:
+        fields |= _fields(*resolve(document_name, body["$ref"]))
+    for part in body.get("allOf", ()):
+        fields |= _fields(document_name, part)
+    for name, field in body.get("properties", {}).items():
+        fields[name] = _resolved(document_name, field)
+    return fields
+
+
+def _resolved(document_name: str, field: dict[str, Any]) -> dict[str, Any]:
+    if "$ref" not in field:
+        return field
+    return _resolved(*resolve(document_name, field["$ref"])) | field
+
+
+_OTHER_DOCUMENTS = re.compile(r'"\$ref": "([a-z-]+)\.json#')
+_BASE = "https://nitrolib.invalid/"  # what file names are relative to; nothing is ever fetched
+
+
+def _registry(name: str) -> Any:
+    """The document *name* and all that it refers to, by their addresses."""
     from referencing import Registry
     from referencing.jsonschema import DRAFT202012
 
-    uri = f"urn:nitrolib:{document}"
-    registry = Registry().with_resource(uri, DRAFT202012.create_resource(_document(document)))
+    wanted, found = [name], set()
+    registry: Any = Registry()
+    while wanted:
+        one = wanted.pop()
+        if one not in found:
+            found.add(one)
+            resource = DRAFT202012.create_resource(document(one))
+            registry = registry.with_resource(f"{_BASE}{one}.json", resource)
+            wanted += _OTHER_DOCUMENTS.findall(document_text(one))
+    return registry
+
+
+def _compile(document_name: str, name: str) -> Any:
+    from jsonschema import Draft202012Validator
+    from jsonschema.validators import extend
+
     keywords = {"anyOf": _any_of, "items": _items}
     quick: Any = extend(Draft202012Validator, keywords)  # type: ignore[no-untyped-call]
-    return quick({"$ref": f"{uri}#/components/schemas/{name}"}, registry=registry)
+    place = {"$ref": f"{_BASE}{document_name}.json#/components/schemas/{name}"}
+    return quick(place, registry=_registry(document_name))
 
 
 def _any_of(
@@ -140,12 +197,12 @@ def _items(
 
 def _plainly_right(items: Mapping[str, Any]) -> Callable[[Any], bool]:
     """A quick test that only accepts what the schema *items* accepts; it may miss some."""
-    if items.keys() <= {"type", "minimum"} and items.get("type") == "integer":
-        least = items.get("minimum", float("-inf"))
-        return lambda item: type(item) is int and item >= least
-    if items.keys() <= {"type", "minLength"} and items.get("type") == "string":
-        shortest = items.get("minLength", 0)
-        return lambda item: type(item) is str and len(item) >= shortest
+    if items.keys() <= {"type", "minimum", "maximum"} and items.get("type") == "integer":
+        least, most = items.get("minimum", float("-inf")), items.get("maximum", float("inf"))
+        return lambda item: type(item) is int and least <= item <= most
+    if items.keys() <= {"type", "minLength", "maxLength"} and items.get("type") == "string":
+        shortest, longest = items.get("minLength", 0), items.get("maxLength", float("inf"))
+        return lambda item: type(item) is str and shortest <= len(item) <= longest
     return lambda _item: False
 
 
