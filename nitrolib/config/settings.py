@@ -149,6 +149,34 @@ class Settings:
     stream_default: bool = _option(
         "boolean", False, "stream chat answers when the request does not say"
     )
+    locallab_stream: str = _option(
+        "text",
+        "auto",
+        "how LocalLab's chats are streamed: sse is plain text, dual has a line of JSON beside it, "
+        "auto is dual for LocalLab's own client and sse for others; lines is plain text with "
+        "true line breaks",
+        choices=("auto", "sse", "dual", "lines"),
+    )
+    locallab_prompt: str = _option(
+        "text",
+        "auto",
+        "what LocalLab's prompts are: chat is one message of a user, text is continued as it is, "
+        "auto is chat where the model has a template",
+        choices=("auto", "chat", "text"),
+    )
+    locallab_autoload: bool = _option(
+        "boolean", True, "load a model that a LocalLab request names and that is not loaded"
+    )
+    locallab_rate: int = _option(
+        "integer",
+        60,
+        "requests a minute that each client of LocalLab's routes may send; 0 is no limit",
+        metavar="N",
+        least=0,
+    )
+    locallab_burst: int = _option(
+        "integer", 10, "how many of them may come at once", metavar="N", least=1
+    )
     log_level: str = _option(
         "text",
         "info",
