@@ -22,6 +22,7 @@ FLOORS = {
     "backends": 3,
     "engine": 4,
     "session": 5,
+    "models": 5,
     "store": 5,
     "validation": 5,
     "config": 5,
