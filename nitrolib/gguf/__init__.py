@@ -3,9 +3,11 @@ proves a file sound before native code sees it."""
 
 from __future__ import annotations
 
+from .ctransformers_rule import CTRANSFORMERS
+from .llama_cpp_rule import LLAMA_CPP
 from .model import ModelInfo
 from .reader import GGUFFile, Metadata, StringArray, TensorInfo, open_gguf
-from .rules import CTRANSFORMERS, KeyRule, Rule
+from .rules import Candidate, KeyRule, Rule
 from .source import FileIdentity
 from .types import GGML_TYPES, GGMLType
 from .verify import verify, verify_file
@@ -14,6 +16,8 @@ from .vocabulary import Vocabulary
 __all__ = [
     "CTRANSFORMERS",
     "GGML_TYPES",
+    "LLAMA_CPP",
+    "Candidate",
     "FileIdentity",
     "GGMLType",
     "GGUFFile",

@@ -1,19 +1,42 @@
-"""What a backend may be handed, as data: a `Rule` for each backend. verify.py applies it."""
+"""What a backend may be handed: a `Rule`, and the `Candidate` file that its checks look at."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from .types import BOOL, F32, STRING, U32
+import numpy as np
+
+from .types import ARRAY, VALUE_NAMES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
 
     from .model import ModelInfo
+    from .reader import GGUFFile, Metadata
 
-__all__ = ["CTRANSFORMERS", "KeyRule", "Rule"]
+__all__ = ["Candidate", "KeyRule", "Rule"]
+
+TOKENS = "tokenizer.ggml.tokens"
+SCORES = "tokenizer.ggml.scores"
+TYPES = "tokenizer.ggml.token_type"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """What a backend may be handed.
+
+    backend: its name; instead: one that may run sound files which this one cannot, if there is any.
+    architectures: values of general.architecture. checks: applied in order, each raises
+        ModelFileError; a later one may rely on an earlier one.
+    """
+
+    backend: str
+    instead: str | None
+    architectures: frozenset[str]
+    checks: tuple[Callable[[Candidate], None], ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,155 +56,105 @@ class KeyRule:
     unsupported: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rule:
-    """What a backend may be handed.
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A sound file that is looked at for one backend."""
 
-    backend: its name; instead: the one that may run sound files which this one cannot.
-    keys: applied in order, so that a later check may rely on an earlier one.
-    ignored: further keys of the architecture (without its name) that change nothing. Any other
-        key of the architecture is refused: the backend would ignore it and compute something else.
-    tokenizers: values of tokenizer.ggml.model.
-    vectors: the tensors of one dimension and their sizes; matrices: those of two, row length first.
-        Both are exactly what the file must hold.
-    """
+    file: GGUFFile
+    info: ModelInfo
+    rule: Rule
 
-    backend: str
-    instead: str
-    architectures: frozenset[str]
-    keys: tuple[KeyRule, ...]
-    ignored: frozenset[str]
-    tokenizers: frozenset[str]
-    vectors: Callable[[ModelInfo], dict[str, tuple[int, ...]]]
-    vector_types: frozenset[str]
-    matrices: Callable[[ModelInfo], dict[str, tuple[int, ...]]]
-    matrix_types: frozenset[str]
+    @property
+    def metadata(self) -> Metadata:
+        return self.file.metadata
+
+    def full(self, key: str) -> str:
+        """The key with the architecture before it, where it begins with a dot."""
+        return self.info.architecture + key if key.startswith(".") else key
+
+    def fail(self, message: str, *, key: str | None = None, tensor: str | None = None) -> NoReturn:
+        """The file is damaged."""
+        self.file.fail(message, key=key, tensor=tensor)
+
+    def refuse(
+        self, message: str, *, key: str | None = None, tensor: str | None = None
+    ) -> NoReturn:
+        """The file is sound and not for this backend."""
+        instead = self.rule.instead
+        self.file.fail(
+            f"{message}; {instead} may run it" if instead else message,
+            key=key,
+            tensor=tensor,
+            unsupported=True,
+            backend=self.rule.backend,
+            instead=instead,
+        )
+
+    def check_keys(self, rules: tuple[KeyRule, ...]) -> None:
+        """Apply the rules in order."""
+        for rule in rules:
+            key = self.full(rule.key)
+            if key in self.metadata:
+                self._check_key(key, rule)
+            elif rule.required:
+                self.fail("the key is missing", key=key)
+
+    def _check_key(self, key: str, rule: KeyRule) -> None:
+        entry = self.metadata.entry(key)
+        if entry.type != rule.type:
+            message = f"its type is {entry.type_name}; {VALUE_NAMES[rule.type]} is expected"
+            if entry.type == ARRAY:  # a value for every layer: newer models have that
+                self.refuse(message, key=key)
+            self.fail(message, key=key)
+        value = self.metadata[key]
+        if not rule.check(value, self.info):
+            allowed = rule.allowed.format(info=self.info)
+            message = f"the value is {value!r}; {allowed} is what {self.rule.backend} can run"
+            if rule.unsupported:
+                self.refuse(message, key=key)
+            self.fail(message, key=key)
+
+    def tokenizer(self) -> str:
+        """The kind of tokenizer; raises where the file names none."""
+        if "tokenizer.ggml.model" not in self.metadata:
+            self.fail("the key is missing", key="tokenizer.ggml.model")
+        return self.info.tokenizer
+
+    def checked_types(self) -> NDArray[Any]:
+        """The types of the tokens, all of them such as exist."""
+        types = self.metadata.numbers(TYPES)
+        wrong = np.flatnonzero((types < 1) | (types > 6))
+        if wrong.size:
+            self.fail(f"token {wrong[0]} has type {types[wrong[0]]}; 1 to 6 exist", key=TYPES)
+        return types
+
+    def check_scores(self) -> None:
+        not_numbers = np.flatnonzero(np.isnan(self.metadata.numbers(SCORES)))
+        if not_numbers.size:
+            self.fail(f"the score of token {not_numbers[0]} is not a number", key=SCORES)
+
+    def check_all_bytes(self, found: set[int]) -> None:
+        """`found` are the bytes that have a token."""
+        missing = sorted(set(range(256)) - found)
+        if missing:
+            self.fail(
+                f"{len(missing)} of the 256 byte tokens are missing, the first is "
+                f"<0x{missing[0]:02X}>",
+                key=TOKENS,
+            )
+
+    def check_no_nul(self, texts: Sequence[bytes]) -> None:
+        """C ends a text at its first NUL."""
+        if 0 in b"".join(texts):
+            token = next(token for token, text in enumerate(texts) if 0 in text)
+            self.refuse(f"the text of token {token} holds a NUL", key=TOKENS)
 
 
-def _llama_vectors(info: ModelInfo) -> dict[str, tuple[int, ...]]:
-    shape = (info.n_embd,)
-    names = [f"blk.{layer}.{part}" for layer in range(info.n_layer) for part in _NORMS]
-    return {f"{name}.weight": shape for name in ["output_norm", *names]}
+def is_token_id(key: str) -> bool:
+    """Whether the key names a token by its id."""
+    return key.startswith("tokenizer.ggml.") and key.endswith("_token_id")
 
 
-_NORMS = ("attn_norm", "ffn_norm")
-
-
-def _llama_matrices(info: ModelInfo) -> dict[str, tuple[int, ...]]:
-    dim, n_ff = info.n_embd, info.n_ff
-    kv_dim = dim // info.n_head * info.n_head_kv
-    block = {
-        "attn_q": (dim, dim),
-        "attn_k": (dim, kv_dim),
-        "attn_v": (dim, kv_dim),
-        "attn_output": (dim, dim),
-        "ffn_gate": (dim, n_ff),
-        "ffn_up": (dim, n_ff),
-        "ffn_down": (n_ff, dim),
-    }
-    shapes = {
-        f"blk.{layer}.{part}.weight": shape
-        for layer in range(info.n_layer)
-        for part, shape in block.items()
-    }
-    ends = (dim, info.n_vocab)
-    return {"token_embd.weight": ends, **shapes, "output.weight": ends}
-
-
-def _is_head_size(value: int, info: ModelInfo) -> bool:
-    return value == info.n_embd // info.n_head
-
-
-_HEAD_SIZE = "the head size {info.n_embd} / {info.n_head}"
-
-# The llama.cpp of September 2023 inside ctransformers checks next to nothing itself. Each line
-# stands for a crash, wrong numbers or a refusal without a reason that was seen without it.
-CTRANSFORMERS = Rule(
-    backend="ctransformers",
-    instead="llama-cpp-python",
-    architectures=frozenset({"llama"}),
-    keys=(
-        KeyRule(key="general.name", type=STRING, allowed="any text"),
-        KeyRule(key="general.file_type", type=U32, allowed="any number"),
-        KeyRule(key="general.quantization_version", type=U32, allowed="any number"),
-        KeyRule(
-            key=".context_length", type=U32, required=True, allowed="1 or more",
-            check=lambda value, _: value >= 1,
-        ),
-        KeyRule(
-            key=".embedding_length", type=U32, required=True, allowed="1 or more",
-            check=lambda value, _: value >= 1,
-        ),
-        KeyRule(
-            key=".block_count", type=U32, required=True, allowed="1 or more",
-            check=lambda value, _: value >= 1,
-        ),
-        KeyRule(
-            key=".block_count", type=U32, allowed="at most 100", unsupported=True,
-            check=lambda value, _: value <= 100,
-        ),
-        KeyRule(
-            key=".feed_forward_length", type=U32, required=True, allowed="1 or more",
-            check=lambda value, _: value >= 1,
-        ),
-        KeyRule(
-            key=".attention.head_count", type=U32, required=True,
-            allowed="a divisor of embedding_length {info.n_embd} that leaves even head sizes",
-            check=lambda value, info: value >= 1 and info.n_embd % (2 * value) == 0,
-        ),
-        KeyRule(
-            key=".attention.head_count_kv", type=U32,
-            allowed="a divisor of attention.head_count {info.n_head}",
-            check=lambda value, info: value >= 1 and info.n_head % value == 0,
-        ),
-        KeyRule(
-            key=".rope.dimension_count", type=U32, allowed=_HEAD_SIZE, unsupported=True,
-            check=_is_head_size,
-        ),
-        KeyRule(
-            key=".attention.key_length", type=U32, allowed=_HEAD_SIZE, unsupported=True,
-            check=_is_head_size,
-        ),
-        KeyRule(
-            key=".attention.value_length", type=U32, allowed=_HEAD_SIZE, unsupported=True,
-            check=_is_head_size,
-        ),
-        KeyRule(
-            key=".attention.layer_norm_rms_epsilon", type=F32, required=True,
-            allowed="0 up to 1, less than 1", check=lambda value, _: 0 <= value < 1,
-        ),
-        KeyRule(
-            key=".rope.freq_base", type=F32, allowed="a finite number, 1 or more",
-            check=lambda value, _: 1 <= value < math.inf,
-        ),
-        KeyRule(
-            key=".rope.scale_linear", type=F32, allowed="a finite number above 0",
-            check=lambda value, _: 0 < value < math.inf,
-        ),
-        KeyRule(
-            key=".expert_count", type=U32, allowed="0, since it knows no experts",
-            unsupported=True, check=lambda value, _: value == 0,
-        ),
-        KeyRule(
-            key=".expert_used_count", type=U32, allowed="0, since it knows no experts",
-            unsupported=True, check=lambda value, _: value == 0,
-        ),
-        KeyRule(
-            key=".attention.causal", type=BOOL, allowed="true", unsupported=True,
-            check=lambda value, _: value,
-        ),
-        KeyRule(
-            key="tokenizer.ggml.add_space_prefix", type=BOOL, allowed="true", unsupported=True,
-            check=lambda value, _: value,
-        ),
-    ),
-    ignored=frozenset({".vocab_size", ".tensor_data_layout"}),
-    tokenizers=frozenset({"llama"}),
-    vectors=_llama_vectors,
-    vector_types=frozenset({"F32"}),
-    matrices=_llama_matrices,
-    matrix_types=frozenset({
-        "F32", "F16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0",
-        "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K",
-    }),
-)  # fmt: skip
+def listed(names: frozenset[str]) -> str:
+    """Names for a message."""
+    return ", ".join(sorted(names))

@@ -81,6 +81,7 @@ class Quant:
 QUANTS = {
     "F32": Quant(0, 1, 4),
     "F16": Quant(1, 1, 2, file_type=1),
+    "BF16": Quant(30, 1, 2, file_type=32),
     "Q4_0": Quant(2, 32, 18, 0, spread=4.64, file_type=2),
     "Q4_1": Quant(3, 32, 20, 0, 2, -7.5, 4.61, file_type=3),
     "Q5_0": Quant(6, 32, 22, 0, spread=9.25, file_type=8),
@@ -206,11 +207,17 @@ def _weights(
             size = min(step, n - start)
             if quant.scale_at is None:
                 values = rng.standard_normal(size, np.float32) * np.float32(std)
-                yield values.astype("<f4" if quant.n_bytes == 4 else "<f2").tobytes()
+                yield _plain(values, quant)
             else:
                 yield _blocks(quant, size // quant.block, std, rng).tobytes()
 
     return produce
+
+
+def _plain(values: np.ndarray, quant: Quant) -> bytes:
+    if quant.type == QUANTS["BF16"].type:  # the upper half of a float, rounded
+        return ((values.astype("<f4").view("<u4") + 0x8000) >> 16).astype("<u2").tobytes()
+    return values.astype("<f4" if quant.n_bytes == 4 else "<f2").tobytes()
 
 
 def _blocks(quant: Quant, n: int, std: float, rng: np.random.Generator) -> np.ndarray:

@@ -21,7 +21,7 @@ def loaded(path: Path) -> Runtime:
     return load(str(path), OPTIONS, backend="ctransformers")
 
 
-@pytest.mark.parametrize("quant", QUANTS)
+@pytest.mark.parametrize("quant", sorted(set(QUANTS) - {"BF16"}))
 def test_logits_are_finite_with_the_spread_asked_for(tmp_path: Path, quant: str) -> None:
     runtime = loaded(make_llama(tmp_path / "m.gguf", shape=WIDE, quant=quant, logit_spread=2.0))
     try:

@@ -1,0 +1,287 @@
+"""What llama-cpp-python may be handed: any model of today, with sizes that its library can take.
+
+libllama proves the names, shapes and offsets of tensors itself and answers what is wrong with them
+by loading nothing. What is checked here ends the process instead: an assertion, a division by zero,
+an exception that nobody catches, or a loop without end. Source: llama.cpp as vendored in
+llama-cpp-python 0.3.36, and the fuzzer (tests/fuzz/gguf_fuzz.py).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .llama_cpp_architectures import ARCHITECTURES, EQUAL_HEADS, RECURRENT, WHOLE_HEAD_ROPE
+from .llama_cpp_tokenizers import check_tokenizer
+from .rules import Candidate, KeyRule, Rule, listed
+from .types import ARRAY, F32, STRING, U32
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    from .model import ModelInfo
+
+__all__ = ["LLAMA_CPP"]
+
+_MAX_SIZE = 1 << 24  # of any one dimension; far above anything real
+_MAX_LAYERS = 512
+_MAX_EXPERTS = 1024
+
+
+def _between(least: int, most: int) -> Callable[[Any, ModelInfo], bool]:
+    return lambda value, _info: least <= value <= most
+
+
+def _size(key: str, *, required: bool = False) -> KeyRule:
+    return KeyRule(
+        key=key,
+        type=U32,
+        required=required,
+        allowed=f"1 to {_MAX_SIZE}",
+        check=_between(1, _MAX_SIZE),
+    )
+
+
+def _finite(key: str, *, least: float = -math.inf, above: float = -math.inf) -> KeyRule:
+    words = "a finite number"
+    if least > -math.inf:
+        words += f", {least:g} or more"
+    if above > -math.inf:
+        words += f" above {above:g}"
+    return KeyRule(
+        key=key,
+        type=F32,
+        allowed=words,
+        check=lambda value, _: math.isfinite(value) and value >= least and value > above,
+    )
+
+
+_KEYS = (
+    KeyRule(key="general.name", type=STRING, allowed="any text"),
+    KeyRule(
+        key="general.type", type=STRING, allowed='"model"', unsupported=True,
+        check=lambda value, _: value == "model",
+    ),
+    KeyRule(
+        key=".context_length", type=U32, required=True, allowed="1 up to 2^31, less than that",
+        check=_between(1, (1 << 31) - 1),
+    ),
+    _size(".embedding_length", required=True),
+    _size(".embedding_length_out"),
+    KeyRule(
+        key=".block_count", type=U32, required=True, allowed=f"1 to {_MAX_LAYERS}",
+        check=_between(1, _MAX_LAYERS),
+    ),
+    KeyRule(
+        key=".nextn_predict_layers", type=U32, allowed="less than block_count {info.n_layer}",
+        check=lambda value, info: value < info.n_layer,
+    ),
+    _size(".attention.key_length"),
+    _size(".attention.value_length"),
+    _size(".attention.key_length_swa"),
+    _size(".attention.value_length_swa"),
+    _finite(".attention.layer_norm_epsilon", least=0),
+    _finite(".attention.layer_norm_rms_epsilon", least=0),
+    _finite(".attention.group_norm_epsilon", least=0),
+    _size(".attention.group_norm_groups"),
+    _finite(".rope.freq_base", above=0),
+    _finite(".rope.freq_base_swa", above=0),
+    _finite(".rope.scale_linear", least=0),
+    _finite(".rope.scaling.factor", least=0),
+    _finite(".rope.scaling.attn_factor"),
+    KeyRule(
+        key=".rope.scaling.type", type=STRING, allowed="none, linear, yarn or longrope",
+        unsupported=True, check=lambda value, _: value in ("none", "linear", "yarn", "longrope"),
+    ),
+    KeyRule(
+        key=".pooling_type", type=U32, allowed="0 to 4 (none, mean, cls, last, rank)",
+        unsupported=True, check=_between(0, 4),
+    ),
+    KeyRule(
+        key=".expert_count", type=U32, allowed=f"at most {_MAX_EXPERTS}", unsupported=True,
+        check=_between(0, _MAX_EXPERTS),
+    ),
+    KeyRule(
+        key=".expert_group_count", type=U32, allowed=f"at most {_MAX_EXPERTS}",
+        check=_between(0, _MAX_EXPERTS),
+    ),
+    KeyRule(
+        key=".expert_group_used_count", type=U32, allowed=f"at most {_MAX_EXPERTS}",
+        check=_between(0, _MAX_EXPERTS),
+    ),
+    _size(".ssm.conv_kernel"),
+    _size(".ssm.inner_size"),
+    _size(".ssm.state_size"),
+    _size(".ssm.time_step_rank"),
+    _size(".wkv.head_size"),
+    _size(".shortconv.l_cache"),
+    _size(".interleave_moe_layer_step"),
+    _size(".full_attention_interval"),
+)  # fmt: skip
+
+
+def _check_keys(candidate: Candidate) -> None:
+    candidate.check_keys(_KEYS)
+
+
+# Heads --------------------------------------------------------------------------------------------
+
+
+def _layers(candidate: Candidate, key: str, most: int = _MAX_SIZE) -> NDArray[np.int64] | None:
+    """The values of a key that has one for all layers or one for each, up to `most`; None where
+    it is absent."""
+    metadata, n_layer = candidate.metadata, candidate.info.n_layer
+    full = candidate.full(key)
+    if full not in metadata:
+        return None
+    if metadata.entry(full).type != ARRAY:
+        values = np.full(n_layer, metadata.integer(full) or 0, np.int64)
+    else:
+        values = metadata.numbers(full).astype(np.int64)
+        if values.size != n_layer:
+            candidate.fail(f"{values.size} values for {n_layer} layers", key=full)
+    if values.size and not 0 <= values.min() <= values.max() <= most:
+        candidate.fail(f"the values must be 0 to {most}", key=full)
+    return values
+
+
+def _check_heads(candidate: Candidate) -> None:
+    architecture = candidate.info.architecture
+    heads = _layers(candidate, ".attention.head_count")
+    _layers(candidate, ".feed_forward_length")
+    if architecture in RECURRENT:
+        return
+    key = candidate.full(".attention.head_count")
+    if heads is None:
+        candidate.fail("the key is missing", key=key)
+    if not heads.any():
+        candidate.fail("no layer has a head", key=key)
+    kv_heads = _layers(candidate, ".attention.head_count_kv")
+    if kv_heads is not None:
+        both = (heads > 0) & (kv_heads > 0)
+        if (heads[both] % kv_heads[both]).any():
+            candidate.fail(
+                "heads with keys and values must be a divisor of attention.head_count",
+                key=candidate.full(".attention.head_count_kv"),
+            )
+    if heads[0]:
+        _check_head_sizes(candidate, int(heads[0]))
+
+
+def _check_head_sizes(candidate: Candidate, n_head: int) -> None:
+    info, metadata = candidate.info, candidate.metadata
+    share = info.n_embd // n_head
+    sizes = {}
+    for name in ("key", "value"):
+        key = candidate.full(f".attention.{name}_length")
+        sizes[name] = metadata.get(key, share)
+    heads = candidate.full(".attention.head_count")
+    if not sizes["key"] or not sizes["value"]:
+        candidate.fail(f"{n_head} heads share {info.n_embd} numbers", key=heads)
+    if sizes["key"] % 2:
+        candidate.refuse(f"the heads have the odd size {sizes['key']}", key=heads)
+    if info.architecture in EQUAL_HEADS and sizes["key"] != sizes["value"]:
+        candidate.refuse(
+            f"its keys have {sizes['key']} numbers and its values {sizes['value']}; "
+            f"{candidate.rule.backend} takes one size in {info.architecture!r}",
+            key=candidate.full(".attention.value_length"),
+        )
+    for suffix in ("", "_swa"):
+        _check_rope(candidate, f".rope.dimension_count{suffix}", sizes["key"])
+
+
+def _check_rope(candidate: Candidate, name: str, head_size: int) -> None:
+    key = candidate.full(name)
+    dimensions = candidate.metadata.integer(key)
+    if dimensions is None:
+        return
+    if candidate.info.architecture in WHOLE_HEAD_ROPE:
+        if dimensions != head_size:
+            candidate.refuse(
+                f"the value is {dimensions}; {candidate.rule.backend} takes the head size "
+                f"{head_size} in {candidate.info.architecture!r}",
+                key=key,
+            )
+    elif dimensions % 2 or not 0 <= dimensions <= head_size:
+        candidate.fail(
+            f"the value is {dimensions}; it is even and at most the head size {head_size}", key=key
+        )
+
+
+# Experts ------------------------------------------------------------------------------------------
+
+
+def _check_experts(candidate: Candidate) -> None:
+    metadata = candidate.metadata
+    count = metadata.integer(candidate.full(".expert_count")) or 0
+    used = _layers(candidate, ".expert_used_count", _MAX_EXPERTS)
+    most_used = 0 if used is None else int(used.max())
+    key = candidate.full(".expert_used_count")
+    if most_used > count:
+        candidate.fail(f"{most_used} of {count} experts are used", key=key)
+    if count and not most_used:
+        candidate.fail(f"none of {count} experts is used", key=key)
+    _check_expert_groups(candidate, count)
+
+
+def _check_expert_groups(candidate: Candidate, count: int) -> None:
+    key = candidate.full(".expert_group_count")
+    groups = candidate.metadata.integer(key) or 0
+    used = candidate.metadata.integer(candidate.full(".expert_group_used_count")) or 0
+    if groups > 1:
+        if count % groups or count // groups < 2:
+            candidate.fail(f"{count} experts in {groups} groups", key=key)
+        if not 1 <= used < groups:
+            candidate.fail(
+                f"{used} of {groups} groups are used",
+                key=candidate.full(".expert_group_used_count"),
+            )
+    elif groups >= max(count, 1):
+        candidate.fail(f"{groups} group of {count} experts", key=key)
+
+
+# Tensors ------------------------------------------------------------------------------------------
+
+_WEIGHT_TYPES = frozenset({
+    "F32", "F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K",
+    "Q6_K", "IQ2_XXS", "IQ2_XS", "IQ3_XXS", "IQ1_S", "IQ4_NL", "IQ3_S", "IQ2_S", "IQ4_XS", "IQ1_M",
+    "TQ1_0", "TQ2_0", "MXFP4", "NVFP4", "Q1_0",
+})  # fmt: skip
+
+# What is added to or multiplied with activations number by number, which are F32: the library
+# aborts at the first token where it is of another type. All else is multiplied as a matrix.
+_ELEMENTWISE = re.compile(
+    r"\.bias$|norm(_\d+|_exps)?(\.weight)?$|^token_types\.|\.scale$"
+    r"|(ssm_(a|d|conv1d(_[qkv])?)|shortconv\.conv|attn_sinks|_base|_scale|res_score)(\.weight)?$"
+    r"|_mix_(lerp_\w+|decay|first|ln|k_k|k_a|r_k|w0|a0|v0)(\.weight)?$"
+)
+_TABLES = re.compile(r"tid2eid")  # ids, looked up and never computed with
+
+
+def _check_tensors(candidate: Candidate) -> None:
+    for name, tensor in candidate.file.tensors.items():
+        kind = tensor.type.name
+        if len(tensor.shape) == 1 or _ELEMENTWISE.search(name):
+            allowed = frozenset({"F32"})
+        elif _TABLES.search(name):
+            allowed = frozenset({"I32"})
+        else:
+            allowed = _WEIGHT_TYPES
+        if kind not in allowed:
+            candidate.refuse(
+                f"its type is {kind}; {candidate.rule.backend} takes {listed(allowed)} here",
+                tensor=name,
+            )
+
+
+LLAMA_CPP = Rule(
+    backend="llama-cpp-python",
+    instead=None,
+    architectures=ARCHITECTURES,
+    checks=(_check_keys, _check_heads, _check_experts, check_tokenizer, _check_tensors),
+)
