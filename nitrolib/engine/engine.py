@@ -263,6 +263,11 @@ class Engine:
         prompt = Prompt((Segment(text, special=special),), add_bos=add_bos)
         return self._current().encode(prompt, continues=not space_prefix)
 
+    def prompt_ids(self, prompt: PromptLike) -> list[int]:
+        """Token ids of a prompt, as `stream` takes it. Raises InvalidRequest for one without tokens
+        and for an id out of range, ContextOverflow for one that leaves no room for an answer."""
+        return self._current().prompt_ids(_request(prompt, None, {}).prompt)
+
     def detokenize(self, ids: Sequence[int]) -> str:
         """Text of token ids, without the one space that the tokenizer put before it. Control tokens
         have no text; broken UTF-8 becomes U+FFFD. Raises InvalidRequest for an id out of range."""

@@ -142,6 +142,11 @@ class FakeEngine:
             raise ContextOverflow(prompt_tokens=len(ids), limit=self.room)
         return ids
 
+    def prompt_ids(self, prompt: Prompt) -> list[int]:
+        if self.model is None:
+            raise ModelNotLoaded
+        return self._prompt_ids(prompt)
+
     def tokenize(self, text: str) -> list[int]:
         return list(text.encode())
 

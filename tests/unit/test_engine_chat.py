@@ -197,6 +197,16 @@ def test_tokenize_and_detokenize(engine):
             engine.detokenize(wrong)
 
 
+def test_prompt_ids_are_those_that_a_request_evaluates(engine):
+    for prompt in ("ab", Prompt((Segment("</s>", True), Segment("</s>", False)), True), [1, 2]):
+        ids = engine.prompt_ids(prompt)
+        assert engine.complete(prompt, GREEDY).prompt_token_ids == tuple(ids)
+    n_ctx = engine.status().model.n_ctx
+    for wrong, error in ([[], InvalidRequest], ["a" * n_ctx, ContextOverflow]):
+        with pytest.raises(error):
+            engine.prompt_ids(wrong)
+
+
 def test_a_bad_field_is_refused_by_the_request_itself():
     wrong_fields = [
         *({"timeout_s": wrong} for wrong in (0, -1, float("nan"), "5", True)),
