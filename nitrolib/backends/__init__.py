@@ -28,6 +28,7 @@ __all__ = [
     "RuntimeReport",
     "available",
     "choose",
+    "choose_file",
     "load",
 ]
 
@@ -89,11 +90,16 @@ def _choose(path: str, backend: str) -> tuple[GGUFFile, Choice]:
     from ..gguf import open_gguf
 
     if backend != "auto":
-        entry = _BACKENDS[_checked(backend)]
-        file = open_gguf(path)
-        entry.verify(file)
-        return file, Choice(backend, "it was asked for")
+        _checked(backend)
     file = open_gguf(path)
+    return file, choose_file(file, backend)
+
+
+def choose_file(file: GGUFFile, backend: str = "auto") -> Choice:
+    """As `choose`, for a header that was read already, also of a file that is not here yet."""
+    if backend != "auto":
+        _BACKENDS[_checked(backend)].verify(file)
+        return Choice(backend, "it was asked for")
     for name, entry in _BACKENDS.items():
         try:
             entry.verify(file)
@@ -102,8 +108,8 @@ def _choose(path: str, backend: str) -> tuple[GGUFFile, Choice]:
                 raise
             refusal = error
             continue
-        return file, Choice(name, "the file passes its rule")
-    raise _nothing_runs(path, refusal) from refusal
+        return Choice(name, "the file passes its rule")
+    raise _nothing_runs(file.path, refusal) from refusal
 
 
 def available() -> tuple[BackendInfo, ...]:

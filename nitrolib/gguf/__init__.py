@@ -6,7 +6,7 @@ from __future__ import annotations
 from .ctransformers_rule import CTRANSFORMERS
 from .llama_cpp_rule import LLAMA_CPP
 from .model import ModelInfo
-from .reader import GGUFFile, Metadata, StringArray, TensorInfo, open_gguf
+from .reader import GGUFFile, Metadata, StringArray, TensorInfo, open_gguf, read_gguf
 from .rules import Candidate, KeyRule, Rule
 from .source import FileIdentity
 from .types import GGML_TYPES, GGMLType
@@ -29,6 +29,7 @@ __all__ = [
     "TensorInfo",
     "Vocabulary",
     "open_gguf",
+    "read_gguf",
     "verify",
     "verify_file",
 ]

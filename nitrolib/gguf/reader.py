@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, overload
 
 import numpy as np
 
-from .source import FileIdentity, Source, fault
+from .source import FileIdentity, Source, StreamSource, fault
 from .types import (
     ARRAY,
     BOOL,
@@ -32,9 +32,11 @@ from .types import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
-__all__ = ["GGUFFile", "Metadata", "StringArray", "TensorInfo", "open_gguf"]
+__all__ = ["GGUFFile", "Metadata", "StringArray", "TensorInfo", "open_gguf", "read_gguf"]
 
 # Far above anything real; they bound the work that a damaged count can cause.
 MAX_KEYS = 1 << 16
@@ -275,6 +277,15 @@ def open_gguf(path: str | os.PathLike[str], *, fd: int | None = None) -> GGUFFil
         return _read(source)
     finally:
         source.close()
+
+
+def read_gguf(name: str, size: int, more: Callable[[int], bytes]) -> GGUFFile:
+    """Read and prove the header of a GGUF file that is on its way here, as `open_gguf` does.
+
+    name: what errors call it. size: bytes of the whole file. more: gives the next bytes from the
+    beginning on, at most as many as asked for, and b"" at the end; what it raises comes through.
+    """
+    return _read(StreamSource(name, size, more))
 
 
 def _read(source: Source) -> GGUFFile:

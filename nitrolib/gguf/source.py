@@ -6,12 +6,15 @@ import os
 import stat
 import struct
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from ..errors import ModelFileError
 from .types import SCALARS, STRING, VALUE_NAMES
 
-__all__ = ["FileIdentity", "Source"]
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["FileIdentity", "Source", "StreamSource"]
 
 # The largest real headers (vocabularies of 262 144 tokens with their merges) take about 25 MiB.
 MAX_HEADER_BYTES = 128 << 20
@@ -188,18 +191,39 @@ class Source:
             )
         goal = min(max(end, 2 * len(self.buffer), _FIRST_READ), self.size, MAX_HEADER_BYTES)
         while len(self.buffer) < goal:
-            try:
-                piece = os.read(self._fd, goal - len(self.buffer))
-            except OSError as error:
-                raise _cannot_read(self.path, error) from error
+            piece = self._next(goal - len(self.buffer))
             if not piece:
                 self.fail("the file became shorter while it was read", offset=len(self.buffer))
             self.buffer += piece
+
+    def _next(self, n: int) -> bytes:
+        """The next bytes of the file, at most `n`; none at its end."""
+        try:
+            return os.read(self._fd, n)
+        except OSError as error:
+            raise _cannot_read(self.path, error) from error
 
     def _check_regular(self) -> None:
         mode = os.fstat(self._fd).st_mode
         if not stat.S_ISREG(mode):
             raise fault(self.path, f"this is {_kind(mode)}, not a regular file")
+
+
+class StreamSource(Source):
+    """Bytes of a file that is on its way here: `more(n)` gives the next ones, at most `n`, and none
+    at the end; `size` is what the whole file will have."""
+
+    def __init__(self, name: str, size: int, more: Callable[[int], bytes]) -> None:
+        self.path = name
+        self.position = 0
+        self.buffer = bytearray()
+        self.size = size
+        self.identity = FileIdentity(device=0, inode=0, size=size, mtime_ns=0)
+        self._owned = False
+        self._more = more
+
+    def _next(self, n: int) -> bytes:
+        return self._more(n)
 
 
 def fault(

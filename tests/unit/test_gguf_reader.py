@@ -14,7 +14,7 @@ from support.gguf_draft import Draft, Value, array, f32, string, u32
 from support.gguf_maker import llama_draft, make_llama
 
 from nitrolib.errors import ModelFileError
-from nitrolib.gguf import StringArray, open_gguf
+from nitrolib.gguf import StringArray, open_gguf, read_gguf
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -186,3 +186,31 @@ def test_a_header_larger_than_any_real_one_is_refused(tmp_path: Path) -> None:
         file.truncate(400 << 20)
     with pytest.raises(ModelFileError, match="header is longer"):
         open_gguf(path)
+
+
+@pytest.mark.parametrize("most", [1 << 20, 4096, 7])
+def test_a_file_on_its_way_is_read_as_the_file_itself(tmp_path: Path, most: int) -> None:
+    path = make_llama(tmp_path / "m.gguf")
+    here = open_gguf(path)
+    with path.open("rb") as file:
+        away = read_gguf("m.gguf", here.n_bytes, lambda n: file.read(min(n, most)))
+        read = file.tell()
+    assert dict(away.metadata.items()).keys() == dict(here.metadata.items()).keys()
+    assert away.tensors == here.tensors
+    assert (away.n_bytes, away.data_offset) == (here.n_bytes, here.data_offset)
+    assert read < here.n_bytes or here.n_bytes < 256 << 10  # the weights were not waited for
+
+
+def test_a_file_on_its_way_that_ends_early_or_fails_is_told(tmp_path: Path) -> None:
+    data = make_llama(tmp_path / "m.gguf").read_bytes()
+    pieces = iter([data[:100], b""])
+    with pytest.raises(ModelFileError, match="became shorter"):
+        read_gguf("m.gguf", len(data), lambda n: next(pieces))
+    with pytest.raises(ModelFileError, match="not a GGUF file"):
+        read_gguf("m.gguf", len(data), lambda n: b"<html>".ljust(n))
+
+    def broken(n: int) -> bytes:
+        raise ConnectionError("cut")
+
+    with pytest.raises(ConnectionError):
+        read_gguf("m.gguf", len(data), broken)
