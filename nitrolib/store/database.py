@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from ..errors import InvalidRequest, StorageError
 
@@ -100,7 +101,7 @@ class Database:
 def _parse(url: str) -> URL:
     try:
         parsed = sa.make_url(url)
-    except SQLAlchemyError:
+    except (SQLAlchemyError, ValueError):
         # The text may hold a password: it is not repeated.
         raise _refused("is not the URL of a database") from None
     kind = parsed.get_backend_name()
@@ -219,7 +220,7 @@ _POSTGRES = {
 def _storage_error(error: SQLAlchemyError, url: URL) -> StorageError:
     """*error* as nitrolib's; its `reason` is "full", "busy", "damaged", "access" or "database"."""
     cause = getattr(error, "orig", None)
-    reason = _reason(cause)
+    reason = "busy" if isinstance(error, PoolTimeout) else _reason(cause)
     name = url.render_as_string(hide_password=True)
     told = str(cause or error).strip().partition("\n")[0]
     return StorageError(f"the store {name} failed: {told}", reason=reason)
