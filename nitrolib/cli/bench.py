@@ -1,62 +1,60 @@
-"""`nitro bench`: how fast this machine runs a model, measured through the real Engine.
+"""`nitro bench`: how fast this machine runs a model, with each backend, at several concurrencies.
 
-Prefill and decode are told apart by the engine's own timings of each request; the time to the first
-token and the total rate are read off the clock here, as a caller sees them.
+All engines are loaded at once and measured in turn, so that what disturbs the machine disturbs all
+of them; what is compared are medians of the same rounds.
 """
 
 from __future__ import annotations
 
-import statistics
-import time
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+import contextlib
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from ..errors import InvalidRequest
+from ..errors import InvalidRequest, ModelFileError, ModelLoadError
 from . import console
 from .arguments import MODEL, add_settings_flags, settings_from, whole_number
-from .model import open_engine
+from .measure import (
+    PROMPT_TOKENS,
+    TOKENS,
+    Figures,
+    Round,
+    lengths,
+    prompt_of,
+    run_round,
+    summarise,
+)
+from .model import model_path, open_engine
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable
+    from collections.abc import Sequence
 
-    from ..engine import Completion, Engine, Generation, ModelStatus
+    from ..config import Settings
+    from ..engine import Engine, ModelStatus
     from .arguments import Subparsers
 
-_TEXT = "It was a bright day, and the children went down to the river to look for round stones. "
-_PROMPT_TOKENS, _TOKENS = 256, 64
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """One backend at one concurrency."""
+
+    backend: str
+    concurrency: int
+    rounds: tuple[Round, ...]
+
+    @property
+    def figures(self) -> Figures:
+        return summarise(self.rounds)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Measure:
-    """One answer: what it did and how long it took, in tokens and seconds."""
+class Plan:
+    """What is measured: answers of `n_tokens` to prompts of `n_prompt`, so many at once."""
 
-    prompt_tokens: int
-    completion_tokens: int
-    prefill_s: float
-    decode_s: float
-    first_token_s: float
-
-    @property
-    def prefill_tokens_per_s(self) -> float:
-        return self.prompt_tokens / self.prefill_s
-
-    @property
-    def decode_tokens_per_s(self) -> float:
-        return (self.completion_tokens - 1) / self.decode_s
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Round:
-    """The answers that were generated side by side, and the wall time of all of them."""
-
-    measures: tuple[Measure, ...]
-    wall_s: float
-
-    @property
-    def total_tokens_per_s(self) -> float:
-        return sum(m.completion_tokens for m in self.measures) / self.wall_s
+    n_prompt: int
+    n_tokens: int
+    concurrency: tuple[int, ...]
+    repeat: int
 
 
 def add_parser(commands: Subparsers) -> None:
@@ -64,22 +62,35 @@ def add_parser(commands: Subparsers) -> None:
         "bench",
         help="measure how fast a model runs here",
         description="Measure prefill and decode speed through the engine, with nothing cached, "
-        "and print medians over the rounds. With --n-parallel the answers of a round are generated "
-        "side by side.",
+        "and print medians over the rounds. Several backends are measured in turn, in the same "
+        "run, and compared with the first.",
     )
     add = parser.add_argument
     add("--json", action="store_true", help="write one JSON object")
     add(
+        "--backends",
+        metavar="LIST",
+        help="backends to compare, separated by commas; 'all' is every one here that runs the "
+        "file (default: that of --backend)",
+    )
+    add(
+        "--concurrency",
+        type=_counts,
+        metavar="LIST",
+        help="answers at once, separated by commas, such as 1,2,4,8 (default: --n-parallel)",
+    )
+    add("--plot", metavar="FILE", help="draw the rates into a .png, .svg or .pdf file")
+    add(
         "--prompt-tokens",
         type=whole_number(1),
         metavar="N",
-        help=f"length of the prompt (default: {_PROMPT_TOKENS}, less in a small context)",
+        help=f"length of the prompt (default: {PROMPT_TOKENS}, less in a small context)",
     )
     add(
         "--tokens",
         type=whole_number(2),
         metavar="N",
-        help=f"length of the answer (default: {_TOKENS}, less in a small context)",
+        help=f"length of the answer (default: {TOKENS}, less in a small context)",
     )
     add("--repeat", type=whole_number(1), default=5, metavar="N", help="rounds (default: 5)")
     add_settings_flags(parser, MODEL)
@@ -88,146 +99,183 @@ def add_parser(commands: Subparsers) -> None:
 
 def run(args: argparse.Namespace) -> int:
     settings = settings_from(args, MODEL)
-    with open_engine(settings, warm_up=True, clean_cache_threshold=0) as engine:
-        model = engine.status().model
-        assert model is not None  # loaded by this process
-        n_prompt, n_tokens = lengths(args.prompt_tokens, args.tokens, model.n_ctx)
-        prompt = _prompt(engine, n_prompt)
-        _round(engine, prompt, n_tokens, model.n_parallel)  # touches every page once; not counted
-        rounds = [_round(engine, prompt, n_tokens, model.n_parallel) for _ in range(args.repeat)]
-    report = summarise(rounds)
+    concurrency = args.concurrency or (settings.n_parallel,)
+    if args.plot:
+        from .bench_plot import check_plot
+
+        check_plot(args.plot)
+    settings = replace(settings, n_parallel=max(concurrency))
+    names = backends_for(settings, args.backends)
+    with contextlib.ExitStack() as stack:
+        engines = {name: stack.enter_context(_engine(settings, name)) for name in names}
+        models = {name: _model(engine) for name, engine in engines.items()}
+        n_ctx = min(model.n_ctx for model in models.values())
+        n_prompt, n_tokens = lengths(args.prompt_tokens, args.tokens, n_ctx)
+        plan = Plan(
+            n_prompt=n_prompt, n_tokens=n_tokens, concurrency=concurrency, repeat=args.repeat
+        )
+        results = measure(engines, plan)
+    if args.plot:
+        _plot(args.plot, models, results, plan)
     if args.json:
-        console.print_json(_as_json(model, n_prompt, n_tokens, rounds, report))
+        console.print_json(_as_json(models, results, plan))
     else:
-        print(_as_text(model, n_prompt, n_tokens, rounds, report))
+        print(_as_text(models, results, plan))
     return 0
 
 
-def lengths(prompt: int | None, answer: int | None, n_ctx: int) -> tuple[int, int]:
-    """Tokens of prompt and answer: those asked for, or defaults that fit a slot of *n_ctx*.
+def backends_for(settings: Settings, asked: str | None) -> tuple[str, ...]:
+    """The backends to measure. Raises InvalidRequest for a name that is none, and what `choose`
+    raises for one that cannot run the file."""
+    from ..backends import available, choose
 
-    Raises InvalidRequest where what was asked for does not fit.
-    """
-    n_tokens = answer or min(_TOKENS, max(2, (n_ctx - (prompt or 0)) // 5))
-    n_prompt = prompt or min(_PROMPT_TOKENS, max(1, n_ctx - n_tokens))
-    if n_prompt + n_tokens > n_ctx:
-        raise InvalidRequest(
-            f"{n_prompt} prompt tokens and {n_tokens} more do not fit a context of {n_ctx}; "
-            "--ctx-len may enlarge it",
-            field="prompt_tokens",
-            value=n_prompt,
-            allowed=f"prompt_tokens + tokens of at most {n_ctx}",
-        )
-    return n_prompt, n_tokens
+    path = model_path(settings)
+    if asked is None:
+        return (choose(path, settings.backend).backend,)
+    if asked != "all":
+        names = tuple(dict.fromkeys(part.strip() for part in asked.split(",") if part.strip()))
+        if not names:
+            raise InvalidRequest(
+                "--backends names none", field="backends", value=asked, allowed="all, or names"
+            )
+        return tuple(choose(path, name).backend for name in names)
+    found = []
+    for one in available():
+        with contextlib.suppress(ModelFileError, ModelLoadError):
+            if one.usable:
+                found.append(choose(path, one.name).backend)
+    if not found:
+        choose(path)  # says why nothing runs it
+    return tuple(found)
 
 
-def summarise(rounds: list[Round]) -> dict[str, dict[str, float]]:
-    """Median, least and most of every figure."""
-    answers = [measure for one in rounds for measure in one.measures]
-    figures = {
-        "prefill_tokens_per_s": [m.prefill_tokens_per_s for m in answers],
-        "decode_tokens_per_s": [m.decode_tokens_per_s for m in answers],
-        "first_token_s": [m.first_token_s for m in answers],
-        "total_tokens_per_s": [one.total_tokens_per_s for one in rounds],
+def measure(engines: dict[str, Engine], plan: Plan) -> list[Result]:
+    """Every engine at every concurrency, in turn, after one round each that touches every page."""
+    rounds: dict[tuple[str, int], list[Round]] = {
+        (name, count): [] for count in plan.concurrency for name in engines
     }
-    return {
-        name: {"median": statistics.median(of), "min": min(of), "max": max(of)}
-        for name, of in figures.items()
-    }
+    prompts = {name: prompt_of(engine, plan.n_prompt) for name, engine in engines.items()}
+    for name, engine in engines.items():
+        run_round(engine, prompts[name], plan.n_tokens, max(plan.concurrency))
+    for turn in range(plan.repeat):
+        order = list(engines.items())
+        for count in plan.concurrency:
+            for name, engine in reversed(order) if turn % 2 else order:
+                one = run_round(engine, prompts[name], plan.n_tokens, count)
+                rounds[name, count].append(one)
+    return [
+        Result(backend=name, concurrency=count, rounds=tuple(found))
+        for (name, count), found in rounds.items()
+    ]
 
 
-def _prompt(engine: Engine, length: int) -> tuple[int, ...]:
-    """English text of exactly *length* tokens, BOS included."""
-    ids = engine.tokenize(_TEXT, add_bos=True)
-    body = ids[1:] or ids
-    while len(ids) < length:
-        ids = ids + body
-    return tuple(ids[:length])
+def ratio(result: Result, first: Result) -> float:
+    """How many times the total rate of *first* another backend has: the median over the rounds,
+    each compared with the one beside it in time."""
+    import statistics
+
+    return statistics.median(
+        mine.total_tokens_per_s / other.total_tokens_per_s
+        for mine, other in zip(result.rounds, first.rounds, strict=True)
+    )
 
 
-def _round(engine: Engine, prompt: tuple[int, ...], n_tokens: int, n_parallel: int) -> Round:
-    from ..engine import GenerationRequest
-    from ..sampling import SamplingParams
-
-    params = SamplingParams(temperature=0.0, max_tokens=n_tokens, ignore_eos=True)
-    request = GenerationRequest(prompt=prompt, params=params, cache_prompt=False)
-    started = time.perf_counter()
-    with ThreadPoolExecutor(n_parallel) as readers:
-        running = [engine.submit(request) for _ in range(n_parallel)]
-        measures = tuple(readers.map(_reader(started), running))
-    return Round(measures=measures, wall_s=time.perf_counter() - started)
+def _counts(text: str) -> tuple[int, ...]:
+    """A list of whole numbers, sorted, each once."""
+    return tuple(sorted({whole_number(1)(part.strip()) for part in text.split(",")}))
 
 
-def _reader(started: float) -> Callable[[Generation], Measure]:
-    def read(generation: Generation) -> Measure:
-        chunks = iter(generation)
-        next(chunks)
-        first_token_s = time.perf_counter() - started
-        for _ in chunks:  # dropping the iterator would cancel
-            pass
-        done: Completion = generation.result()
-        return Measure(
-            prompt_tokens=done.usage.prompt_tokens,
-            completion_tokens=done.usage.completion_tokens,
-            prefill_s=done.timings.prefill_s,
-            decode_s=done.timings.decode_s,
-            first_token_s=first_token_s,
-        )
+def _engine(settings: Settings, backend: str) -> Engine:
+    return open_engine(
+        replace(settings, backend=backend), warm_up=True, clean_cache_threshold=0, embedding=False
+    )
 
-    return read
+
+def _model(engine: Engine) -> ModelStatus:
+    model = engine.status().model
+    assert model is not None  # loaded by this process
+    return model
+
+
+def _plot(path: str, models: dict[str, ModelStatus], results: Sequence[Result], plan: Plan) -> None:
+    from .bench_plot import draw
+
+    by_backend: dict[str, dict[int, Figures]] = {}
+    for one in results:
+        by_backend.setdefault(one.backend, {})[one.concurrency] = one.figures
+    model = next(iter(models.values()))
+    title = f"{model.name}: {plan.n_prompt} prompt tokens, {plan.n_tokens} answered"
+    draw(path, title, by_backend, plan.concurrency)
 
 
 def _as_json(
-    model: ModelStatus,
-    n_prompt: int,
-    n_tokens: int,
-    rounds: list[Round],
-    report: dict[str, dict[str, float]],
+    models: dict[str, ModelStatus], results: Sequence[Result], plan: Plan
 ) -> dict[str, Any]:
+    first = {one.concurrency: one for one in reversed(results)}
     return {
-        "model": {
-            "path": model.path,
-            "name": model.name,
-            "architecture": model.architecture,
-            "backend": model.backend,
-            "library": model.library,
-            "threads": model.threads,
-            "gpu_layers": model.gpu_layers,
-            "n_ctx": model.n_ctx,
-        },
-        "prompt_tokens": n_prompt,
-        "tokens": n_tokens,
-        "n_parallel": model.n_parallel,
-        "repeat": len(rounds),
-        **report,
-        "answers": [asdict(measure) for one in rounds for measure in one.measures],
-        "notes": list(model.notes),
+        "models": [
+            {
+                "path": model.path,
+                "name": model.name,
+                "architecture": model.architecture,
+                "backend": model.backend,
+                "library": model.library,
+                "threads": model.threads,
+                "gpu_layers": model.gpu_layers,
+                "n_ctx": model.n_ctx,
+                "n_parallel": model.n_parallel,
+                "notes": list(model.notes),
+            }
+            for model in models.values()
+        ],
+        "prompt_tokens": plan.n_prompt,
+        "tokens": plan.n_tokens,
+        "repeat": plan.repeat,
+        "results": [
+            {
+                "backend": one.backend,
+                "concurrency": one.concurrency,
+                "ratio": ratio(one, first[one.concurrency]),
+                **one.figures,
+                "answers": [asdict(m) for turn in one.rounds for m in turn.measures],
+            }
+            for one in results
+        ],
     }
 
 
-def _as_text(
-    model: ModelStatus,
-    n_prompt: int,
-    n_tokens: int,
-    rounds: list[Round],
-    report: dict[str, dict[str, float]],
-) -> str:
+_ROWS = (
+    ("prefill, tokens/s", 1, "prefill_tokens_per_s"),
+    ("decode, tokens/s", 1, "decode_tokens_per_s"),
+    ("first token, ms", 1000, "first_token_s"),
+    ("in total, tokens/s", 1, "total_tokens_per_s"),
+)
+
+
+def _as_text(models: dict[str, ModelStatus], results: Sequence[Result], plan: Plan) -> str:
+    model = next(iter(models.values()))
     head = [
         ("model", f"{model.name} ({model.architecture})"),
-        ("backend", f"{model.backend}, {model.library}"),
-        ("threads", f"{model.threads}, GPU layers {model.gpu_layers}"),
-        ("prompt, answer", f"{n_prompt}, {n_tokens} tokens"),
-        ("rounds", f"{len(rounds)} of {model.n_parallel} at a time"),
-        *(("note", note) for note in model.notes),
-    ]
-    rows = [
-        ("prefill, tokens/s", 1, report["prefill_tokens_per_s"]),
-        ("decode, tokens/s", 1, report["decode_tokens_per_s"]),
-        ("first token, ms", 1000, report["first_token_s"]),
-        ("in total, tokens/s", 1, report["total_tokens_per_s"]),
-    ]
-    lines = [f"{'':<20}{'median':>10}{'min':>10}{'max':>10}"]
-    for name, scale, of in rows:
-        figures = "".join(f"{of[key] * scale:>10.1f}" for key in ("median", "min", "max"))
-        lines.append(f"{name:<20}{figures}")
-    return console.table(head) + "\n\n" + "\n".join(lines)
+        *(
+            ("backend", f"{one.backend}, {one.library}, threads {one.threads}, "
+             f"GPU layers {one.gpu_layers}")
+            for one in models.values()
+        ),
+        ("prompt, answer", f"{plan.n_prompt}, {plan.n_tokens} tokens"),
+        ("rounds", str(plan.repeat)),
+        *(("note", f"{one.backend}: {note}") for one in models.values() for note in one.notes),
+    ]  # fmt: skip
+    first = {one.concurrency: one for one in reversed(results)}
+    parts = [console.table(head)]
+    for one in results:
+        lines = [f"{one.backend}, {one.concurrency} at once"]
+        if len(models) > 1 and one is not first[one.concurrency]:
+            other = first[one.concurrency]
+            lines[0] += f": {ratio(one, other):.2f} times {other.backend} in total"
+        lines.append(f"{'':<20}{'median':>10}{'min':>10}{'max':>10}")
+        for name, scale, key in _ROWS:
+            of = one.figures[key]
+            cells = "".join(f"{of[what] * scale:>10.1f}" for what in ("median", "min", "max"))
+            lines.append(f"{name:<20}{cells}")
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts)

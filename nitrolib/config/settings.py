@@ -25,15 +25,19 @@ from .sources import (
     read_variables,
     refuse_unknown,
 )
+from .values import lora_adapters, shares
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-    from ..backends.base import LoadOptions
+    from ..backends.base import CacheType, LoadOptions, Pooling
     from ..prompt import PromptTemplate
 
 __all__ = ["OPTIONS", "Settings", "unknown_variables"]
 
+# As `backends.base` has them, which must not be imported for a --help; a test compares them.
+CACHE_TYPES = ("f16", "q8_0", "q4_0")
+POOLINGS = ("none", "mean", "cls", "last", "rank")
 SHARED_PORT = DIALECT_PORTS["nitro"]  # of several dialects together
 
 
@@ -226,6 +230,72 @@ class Settings:
         metavar="N",
         least=1,
     )
+    n_batch: int | None = _option(
+        "integer",
+        None,
+        "most tokens in one evaluation over all slots (default: 512)",
+        group="model",
+        metavar="N",
+        least=1,
+    )
+    n_ubatch: int | None = _option(
+        "integer",
+        None,
+        "most tokens that pass through the layers at once (default: --n-batch)",
+        group="model",
+        metavar="N",
+        least=1,
+    )
+    flash_attention: bool | None = _option(
+        "boolean",
+        None,
+        "flash attention (default: where the model and the machine allow it)",
+        group="model",
+    )
+    cache_type_k: str = _option(
+        "text", "f16", "how keys are kept", group="model", choices=CACHE_TYPES
+    )
+    cache_type_v: str = _option(
+        "text",
+        "f16",
+        "how values are kept; a quantised type needs flash attention",
+        group="model",
+        choices=CACHE_TYPES,
+    )
+    shared_context: bool = _option(
+        "boolean",
+        False,
+        "let each slot hold up to --ctx-len tokens, as long as all together do not need more",
+        group="model",
+    )
+    main_gpu: int = _option(
+        "integer", 0, "GPU that holds what is not split", group="model", metavar="N", least=0
+    )
+    tensor_split: str | None = _option(
+        "text",
+        None,
+        "parts of the layers for each GPU, such as 3,1 (default: by free memory)",
+        group="model",
+        metavar="PARTS",
+    )
+    pooling: str | None = _option(
+        "text",
+        None,
+        "how embeddings are made of their tokens (default: as the file says, else mean)",
+        group="model",
+        choices=POOLINGS,
+    )
+    loras: tuple[str, ...] = _option(
+        "list", (), "LoRA adapter to load, with its strength", group="model", metavar="PATH[=SCALE]"
+    )
+    lookup: int = _option(
+        "integer",
+        0,
+        "tokens to guess ahead from the text so far, to be checked in one evaluation; 0 is none",
+        group="model",
+        metavar="N",
+        least=0,
+    )
     clean_cache_threshold: int = _option(
         "integer",
         5,
@@ -273,6 +343,7 @@ class Settings:
     def __post_init__(self) -> None:
         for option in OPTIONS:
             object.__setattr__(self, option.name, option.check(getattr(self, option.name)))
+        shares(self.tensor_split)  # raises
         self._check_together()
 
     def _check_together(self) -> None:
@@ -400,6 +471,17 @@ class Settings:
             cont_batching=self.n_parallel > 1 if self.cont_batching is None else self.cont_batching,
             ngl=self.ngl,
             threads=self.threads,
+            n_batch=self.n_batch,
+            n_ubatch=self.n_ubatch,
+            flash_attention=self.flash_attention,
+            cache_type_k=cast("CacheType", self.cache_type_k),
+            cache_type_v=cast("CacheType", self.cache_type_v),
+            shared_context=self.shared_context,
+            main_gpu=self.main_gpu,
+            tensor_split=shares(self.tensor_split),
+            pooling=cast("Pooling | None", self.pooling),
+            lora=lora_adapters(self.loras),
+            lookup=self.lookup,
             clean_cache_threshold=self.clean_cache_threshold,
             provisional=self.uses_bundled_model,
         )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from nitrolib.cli.bench import Measure, Round, lengths, summarise
+from nitrolib.cli.bench import Result, ratio
+from nitrolib.cli.measure import Measure, Round, lengths, summarise
 from nitrolib.errors import InvalidRequest
 
 
@@ -60,3 +61,16 @@ def test_the_summary_has_median_least_and_most_over_all_answers() -> None:
     assert told["decode_tokens_per_s"] == {"median": 5.0, "min": 2.0, "max": 10.0}
     assert told["first_token_s"] == {"median": 2.5, "min": 1.5, "max": 4.5}
     assert told["total_tokens_per_s"] == {"median": 6.0, "min": 1.0, "max": 11.0}
+
+
+def total(*walls: float) -> Result:
+    """A backend whose rounds of 11 tokens took so many seconds."""
+    one = measure(1.0, 1.0)
+    rounds = tuple(Round(measures=(one,), wall_s=wall) for wall in walls)
+    return Result(backend="any", concurrency=1, rounds=rounds)
+
+
+def test_backends_are_compared_round_by_round() -> None:
+    # The machine was slow in the second round for both: the ratio does not move.
+    assert ratio(total(1.0, 10.0, 2.0), total(2.0, 20.0, 4.0)) == 2.0
+    assert ratio(total(1.0, 1.0, 1.0), total(2.0, 4.0, 3.0)) == 3.0
