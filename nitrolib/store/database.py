@@ -36,7 +36,7 @@ class Database:
     """One database, to be used from any thread. Raises InvalidRequest (field "url") for a URL that
     is neither of SQLite nor of PostgreSQL, StorageError where there is none that can be used."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str | os.PathLike[str]) -> None:
         self.url = _parse(url)
         self._engine = _engine(self.url)
         self._process = os.getpid()
@@ -98,7 +98,9 @@ class Database:
             raise _storage_error(error, self.url) from error
 
 
-def _parse(url: str) -> URL:
+def _parse(url: str | os.PathLike[str]) -> URL:
+    if not isinstance(url, str):  # a path may hold characters that mean something in a URL
+        return sa.URL.create("sqlite", database=os.fspath(url))
     try:
         parsed = sa.make_url(url)
     except (SQLAlchemyError, ValueError):
@@ -188,7 +190,7 @@ def _begin(connection: Connection) -> None:
 
 
 _SQLITE = {
-    "SQLITE_FULL": "full",
+    "SQLITE_FULL": "space",
     "SQLITE_BUSY": "busy",
     "SQLITE_LOCKED": "busy",
     "SQLITE_CORRUPT": "damaged",
@@ -197,7 +199,7 @@ _SQLITE = {
     "SQLITE_CANTOPEN": "access",
 }
 _SQLITE_WORDS = {
-    "full": "full",
+    "full": "space",
     "locked": "busy",
     "malformed": "damaged",
     "not a database": "damaged",
@@ -205,8 +207,7 @@ _SQLITE_WORDS = {
     "unable to open": "access",
 }
 _POSTGRES = {
-    "53100": "full",  # disk_full
-    "53200": "full",  # out_of_memory
+    "53100": "space",  # disk_full
     "55P03": "busy",  # lock_not_available
     "40P01": "busy",  # deadlock_detected
     "40001": "busy",  # serialization_failure
@@ -218,7 +219,7 @@ _POSTGRES = {
 
 
 def _storage_error(error: SQLAlchemyError, url: URL) -> StorageError:
-    """*error* as nitrolib's; its `reason` is "full", "busy", "damaged", "access" or "database"."""
+    """*error* as nitrolib's; its `reason` is "space", "busy", "damaged", "access" or "database"."""
     cause = getattr(error, "orig", None)
     reason = "busy" if isinstance(error, PoolTimeout) else _reason(cause)
     name = url.render_as_string(hide_password=True)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from ..errors import StorageError
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Iterator
     from types import TracebackType
 
@@ -29,7 +30,7 @@ class Store:
 
     Open one with `Store.open`; use it from any thread; a context manager that closes it. A call
     that returned has its effect on the disk: it is there after the process is killed. Every call
-    raises StorageError where the database fails; the fact `reason` is "full", "busy", "damaged",
+    raises StorageError where the database fails; the fact `reason` is "space", "busy", "damaged",
     "access", "version", "driver" or "database".
     """
 
@@ -54,10 +55,11 @@ class Store:
         self.responses = Responses(database, clock)
 
     @classmethod
-    def open(cls, url: str, *, clock: Callable[[], float] = time.time) -> Self:
+    def open(cls, url: str | os.PathLike[str], *, clock: Callable[[], float] = time.time) -> Self:
         """Open the store *url*, making it or bringing it up to date where that is needed.
 
-        url: `sqlite:///folder/file.db`, or `postgresql://user:password@host/name`.
+        url: the path of a SQLite file (a `Path`), `sqlite:///folder/file.db`, or
+            `postgresql://user:password@host/name`.
         clock: what tells the time, in seconds since 1970.
 
         Open it after a fork, not before. Raises InvalidRequest (field "url"), and StorageError

@@ -156,6 +156,14 @@ class TestOpening:
 
 
 class TestSqlite:
+    def test_a_path_is_opened_whatever_is_in_it(self, tmp_path: Path) -> None:
+        path = tmp_path / "a?b=c#d%20@é" / "store.db"
+        with Store.open(path) as store:
+            thread = store.threads.create()
+        assert path.is_file()
+        with Store.open(path) as store:
+            assert store.threads.get(thread.id) == thread
+
     @pytest.fixture
     def path(self, tmp_path: Path) -> Path:
         return tmp_path / "deep 100%" / "földer" / "store.db"
@@ -186,7 +194,7 @@ class TestSqlite:
         scalar(store, f"PRAGMA max_page_count={pages + 8}")
         with pytest.raises(StorageError) as caught:
             store.threads.update(thread.id, metadata={"text": "x" * 100_000})
-        assert caught.value.facts["reason"] == "full"
+        assert caught.value.facts["reason"] == "space"
         assert store.threads.get(thread.id) == thread
         scalar(store, "PRAGMA max_page_count=1000000")
         store.threads.update(thread.id, metadata={"text": "x" * 100_000})
