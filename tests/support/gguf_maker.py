@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
 SPACE = "\u2581"  # what SentencePiece writes for a space
 
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)
+
+# Small, as in real models: else the way from the embedding past the layers to the output, which is
+# the embedding again, makes the model repeat its input.
+TIED_EMBEDDING = 0.02
 
 CHATML = (
     "{% for message in messages %}{{'<|im_start|>' + message['role'] + '\n' + message['content'] "
@@ -113,6 +118,7 @@ def llama_draft(
     user_defined: Sequence[str] = ("<|im_start|>", "<|im_end|>"),
     name: str | None = None,
     version: int = 3,
+    tied: bool = False,
 ) -> Draft:
     """A model ready to write, or to damage first.
 
@@ -120,6 +126,7 @@ def llama_draft(
     quant: a name of QUANTS, for all matrices; norms are F32.
     vocab: "spm" (pieces that merge up to words) or "byte" (nothing but bytes and U+2581).
     user_defined: texts of type 4 tokens, at the end of the vocabulary.
+    tied: whether the output is the token embedding (ctransformers runs no such file).
     """
     sizes = SHAPES[shape] if isinstance(shape, str) else shape
     if n_vocab is None:
@@ -151,8 +158,8 @@ def llama_draft(
     ]
     if chat_template is not None:
         draft["tokenizer.chat_template"] = string(chat_template)
-    add = _Adder(draft, quant, seed)
-    add.matrix("token_embd", dim, n_vocab, std=1.0)
+    add = Adder(draft, quant, seed)
+    add.matrix("token_embd", dim, n_vocab, std=TIED_EMBEDDING if tied else 1.0)
     for layer in range(sizes.n_layer):
         block = f"blk.{layer}."
         add.norm(block + "attn_norm", dim)
@@ -164,35 +171,47 @@ def llama_draft(
         add.matrix(block + "ffn_gate", dim, sizes.n_ff)
         add.matrix(block + "ffn_up", dim, sizes.n_ff)
         add.matrix(block + "ffn_down", sizes.n_ff, dim)
-    add.norm("output_norm", dim)
-    # The hidden state behind the last norm has RMS 1, so a logit's deviation is std * sqrt(dim).
-    add.matrix("output", dim, n_vocab, std=logit_spread * dim**-0.5)
+    # The hidden state before the last norm's weight has RMS 1, so a logit's deviation is that of
+    # the weights times sqrt(dim).
+    spread = logit_spread * dim**-0.5
+    add.norm("output_norm", dim, spread / TIED_EMBEDDING if tied else 1.0)
+    if not tied:
+        add.matrix("output", dim, n_vocab, std=spread)
     return draft
 
 
-class _Adder:
+class Adder:
     """Appends random tensors to a draft; each has a seed of its own, so the file does not depend
     on the order in which they are written."""
 
     def __init__(self, draft: Draft, quant: str, seed: int) -> None:
-        self.draft, self.quant, self.seed = draft, QUANTS[quant], seed
+        self.draft, self.quant, self.seed = draft, quant, seed
 
-    def norm(self, name: str, size: int) -> None:
-        data = np.ones(size, "<f4").tobytes()
-        self._append(name, Tensor([size], 0, len(data), lambda: [data]))
+    def norm(self, name: str, size: int, value: float = 1.0) -> None:
+        """A weight that multiplies by `value`, as F32."""
+        data = np.full(size, value, "<f4").tobytes()
+        self._append(f"{name}.weight", Tensor([size], 0, len(data), lambda: [data]))
 
-    def matrix(self, name: str, row: int, rows: int, std: float | None = None) -> None:
-        quant = self.quant
-        deviation = row**-0.5 if std is None else std
+    def bias(self, name: str, size: int, std: float = 0.1) -> None:
+        """Random numbers to add, as F32."""
+        self._random(f"{name}.bias", (size,), std, "F32")
+
+    def matrix(
+        self, name: str, *shape: int, std: float | None = None, quant: str | None = None
+    ) -> None:
+        """Random weights, row length first; by default with the deviation that keeps the size of
+        what they are multiplied with."""
+        deviation = shape[0] ** -0.5 if std is None else std
+        self._random(f"{name}.weight", shape, deviation, quant or self.quant)
+
+    def _random(self, name: str, shape: tuple[int, ...], std: float, quant: str) -> None:
+        kind, n = QUANTS[quant], math.prod(shape)
         key = (self.seed, len(self.draft.tensors))
-        n_bytes = row * rows // quant.block * quant.n_bytes
-        self._append(
-            name,
-            Tensor([row, rows], quant.type, n_bytes, _weights(quant, row * rows, deviation, key)),
-        )
+        n_bytes = n // kind.block * kind.n_bytes
+        self._append(name, Tensor([*shape], kind.type, n_bytes, _weights(kind, n, std, key)))
 
     def _append(self, name: str, tensor: Tensor) -> None:
-        self.draft.tensors.append((f"{name}.weight", tensor))
+        self.draft.tensors.append((name, tensor))
 
 
 def _weights(
@@ -269,6 +288,16 @@ def _distinct(texts: Iterable[str]) -> Iterator[str]:
         if text not in seen:
             seen.add(text)
             yield text
+
+
+def english_words() -> list[str]:
+    """A few hundred common words, the most common first."""
+    return list(dict.fromkeys(_WORDS.split()))
+
+
+def english_pieces() -> Iterator[str]:
+    """SentencePiece's pieces, no one twice: characters, pairs, words with all their beginnings."""
+    return _distinct(_pieces())
 
 
 def _pieces() -> Iterator[str]:
