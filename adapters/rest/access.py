@@ -17,22 +17,25 @@ from werkzeug.exceptions import MethodNotAllowed
 from nitrolib.config import is_loopback
 from nitrolib.validation import shorten
 
-from .errors import Refused
+from .problem import Refused
 
 if TYPE_CHECKING:
     from flask import Flask, Request, Response
 
     from nitrolib.config import Settings
 
+    from .dialects import Dialect
+
 __all__ = ["Access", "register"]
 
-PUBLIC = frozenset({"/healthz"})  # answered without a key
+PUBLIC = frozenset({"/healthz"})  # answered without a key, besides those of the dialects
 
 
 class Access:
     """The rules of one server, from its settings."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, spoken: tuple[Dialect, ...]) -> None:
+        self._public = PUBLIC.union(*(dialect.public for dialect in spoken))
         self._origins = frozenset(origin.rstrip("/").lower() for origin in settings.cors_origins)
         self._any_origin = "*" in self._origins
         # A name that the operator lets pages come from is a name this server may be called by.
@@ -97,7 +100,7 @@ class Access:
             )
 
     def _check_key_of(self, request: Request) -> None:
-        if self._key is None or request.path in PUBLIC:
+        if self._key is None or request.path in self._public:
             return
         scheme, _, given = request.headers.get("Authorization", "").partition(" ")
         # Encoded first: compare_digest takes text only where it is ASCII.
@@ -111,11 +114,11 @@ class Access:
             )
 
 
-def register(app: Flask, settings: Settings) -> None:
+def register(app: Flask, settings: Settings, spoken: tuple[Dialect, ...]) -> None:
     """Put the rules in front of every route of *app*, and the CORS headers on every answer."""
     from flask import request
 
-    access = Access(settings)
+    access = Access(settings, spoken)
     app.before_request(lambda: access.check(request))
     app.after_request(lambda response: access.mark(request, response))
 

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 from nitrolib.config import Settings
 from nitrolib.validation import document_text
 
-from . import access, errors
-from .nitro import blueprint as nitro
+from . import access, bodies, dialects, errors
 from .paths import LowerCasePaths
 from .service import Service
 
@@ -24,9 +23,10 @@ __all__ = ["create_app"]
 def create_app(engine: Engine | None = None, settings: Settings | None = None) -> Flask:
     """A Flask application that serves *engine*.
 
-    engine: one that the caller owns and closes; None makes one and loads the model of the settings
-        (by default the bundled one), to be closed with `app.extensions["nitrolib"].close()`. Make
-        the application after a fork, never before: the engine runs a thread.
+    engine: one that the caller owns and closes; None makes engines as they are wanted and loads the
+        model of the settings (by default the bundled one), to be closed with
+        `app.extensions["nitrolib"].close()`. Make the application after a fork, never before: an
+        engine runs a thread.
     settings: None reads them from the environment.
 
     Raises InvalidRequest for wrong settings, and what loading the model raises.
@@ -34,16 +34,19 @@ def create_app(engine: Engine | None = None, settings: Settings | None = None) -
     from flask import Flask
 
     settings = Settings.from_environment() if settings is None else settings
+    spoken = dialects.load(settings.dialects)
     app = Flask("nitrolib.adapters.rest", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes + 1  # see jsonbody.read
     app.json.sort_keys = False  # type: ignore[attr-defined]  # of the default provider
     errors.register(app)
-    access.register(app, settings)
+    access.register(app, settings, spoken)
+    bodies.register(app)
     for path, view in (("/healthz", _health), ("/openapi.json", _openapi)):
         app.add_url_rule(path, view_func=view, methods=("GET",), provide_automatic_options=False)
-    app.register_blueprint(nitro)
-    app.extensions["nitrolib"] = Service.start(engine, settings)
-    app.wsgi_app = LowerCasePaths(app.wsgi_app)  # type: ignore[method-assign]
+    dialects.register(app, spoken)
+    app.extensions["nitrolib"] = Service.open(engine, settings)
+    any_case = ["/healthz", *(path for dialect in spoken for path in dialect.any_case)]
+    app.wsgi_app = LowerCasePaths(app.wsgi_app, any_case)  # type: ignore[method-assign]
     return app
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from .chat_details import details, progress, select, timings
@@ -19,7 +19,29 @@ if TYPE_CHECKING:
     from nitrolib.gguf import Vocabulary
     from nitrolib.prompt import ChatPlan
 
-__all__ = ["AnswerForm", "completion", "events"]
+__all__ = ["AnswerForm", "AnswerStyle", "completion", "events", "usage_json"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerStyle:
+    """What the answers of one dialect look like; the defaults are Nitro's.
+
+    model: what they call the model; None is its own id.
+    id_prefix: what their ids begin with.
+    whole, chunk: keys of every whole answer, and of every event, besides the usual ones.
+    choice, message: keys of every choice, and of every whole message, that has no other value.
+    role_event: the role of a streamed choice comes in an event of its own, with empty content.
+    usage_null: with usage asked for, every event before has a `usage` of null.
+    """
+
+    model: str | None = "_"
+    id_prefix: str = ""
+    whole: Mapping[str, Any] = field(default_factory=lambda: {"system_fingerprint": "_"})
+    chunk: Mapping[str, Any] = field(default_factory=dict)
+    choice: Mapping[str, Any] = field(default_factory=dict)
+    message: Mapping[str, Any] = field(default_factory=dict)
+    role_event: bool = False
+    usage_null: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +56,7 @@ class AnswerForm:
     fields: paths that the answer is reduced to; empty is all of it.
     usage_event: a last event of a stream with the usage.
     plan: how the text is read; None is as text.
+    style: of the dialect. model: what the answer calls the model.
     """
 
     request: GenerationRequest
@@ -43,6 +66,8 @@ class AnswerForm:
     fields: tuple[str, ...] = ()
     usage_event: bool = False
     plan: ChatPlan | None = None
+    style: AnswerStyle = field(default_factory=AnswerStyle)
+    model: str = "_"
 
     def reader(self) -> MessageReader:
         """What reads the text of one choice."""
@@ -59,11 +84,11 @@ def completion(results: Sequence[Completion], form: AnswerForm) -> dict[str, Any
     answer = {
         "choices": choices,
         "created": int(time.time()),
-        "id": random_id(),
-        "model": "_",
+        "id": form.style.id_prefix + random_id(),
+        "model": form.model,
         "object": "chat.completion",
-        "system_fingerprint": "_",
-        "usage": _usage([one.usage for one in results]),
+        **form.style.whole,
+        "usage": usage_json([one.usage for one in results]),
     }
     if form.vocabulary is not None:
         answer |= details(results, form.request, form.vocabulary, stream=False)
@@ -79,10 +104,13 @@ def events(generations: Sequence[Generation], form: AnswerForm) -> Iterator[dict
     asked for, the usage. The role stands in the first event of a choice."""
     fixed = {
         "created": int(time.time()),
-        "id": random_id(),
-        "model": "_",
+        "id": form.style.id_prefix + random_id(),
+        "model": form.model,
         "object": "chat.completion.chunk",
+        **form.style.chunk,
     }
+    if form.usage_event and form.style.usage_null:
+        fixed["usage"] = None
     from nitrolib.engine.interleave import interleave
 
     choices = [_StreamedChoice(index, one, form) for index, one in enumerate(generations)]
@@ -93,7 +121,7 @@ def events(generations: Sequence[Generation], form: AnswerForm) -> Iterator[dict
         if chunk.usage is not None:
             usages.append(chunk.usage)
     if form.usage_event and len(usages) == len(generations):
-        yield {"choices": [], **fixed, "usage": _usage(usages)}
+        yield {"choices": [], **fixed, "usage": usage_json(usages)}
 
 
 def _whole_choice(
@@ -103,7 +131,7 @@ def _whole_choice(
     return {
         "finish_reason": reader.finish_reason(result.finish_reason),
         "index": index,
-        "message": message,
+        "message": {**form.style.message, **message},
         **_extras(result.token_ids, result.probs, form),
     }
 
@@ -122,6 +150,8 @@ class _StreamedChoice:
         self._probs: list[TokenProbs] = []
 
     def events(self, chunk: Chunk) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+        if self._role and self._form.style.role_event:
+            yield self._choice({"content": ""}), {}
         self._tokens += chunk.token_ids
         self._probs += chunk.probs
         beside: dict[str, Any] = {}
@@ -163,7 +193,7 @@ class _StreamedChoice:
 
 def _extras(tokens: Sequence[int], probs: Sequence[TokenProbs], form: AnswerForm) -> dict[str, Any]:
     """What a choice has besides its text."""
-    found: dict[str, Any] = {}
+    found: dict[str, Any] = {**form.style.choice}
     if form.probs is not None:
         found["logprobs"] = logprobs(probs, form.probs) if probs else None
     if form.tokens:
@@ -171,7 +201,8 @@ def _extras(tokens: Sequence[int], probs: Sequence[TokenProbs], form: AnswerForm
     return found
 
 
-def _usage(usages: Sequence[Usage]) -> dict[str, Any]:
+def usage_json(usages: Sequence[Usage]) -> dict[str, Any]:
+    """The `usage` of an answer of one or more choices."""
     from nitrolib.engine.request import Usage
 
     usage = Usage.of_choices(usages)

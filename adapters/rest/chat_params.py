@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from nitrolib.engine import Engine
     from nitrolib.sampling import SamplingParams
 
-    from .service import Profile
+    from .profile import Profile
 
 __all__ = ["biases", "constraint", "limit", "sampling"]
 
@@ -179,4 +179,5 @@ def _stops(body: Mapping[str, Any], profile: Profile) -> tuple[str, ...]:
 
     own = body.get("stop", profile.stop)
     words = [own] if isinstance(own, str) else own
-    return clean_stops([*words, *profile.template.stops])
+    ends = () if profile.template is None else profile.template.stops
+    return clean_stops([*words, *ends])

@@ -11,7 +11,15 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from nitrolib.engine import Engine
-    from nitrolib.prompt import ChatPlan, Message, Prompt, PromptTemplate, Tool, ToolCall
+    from nitrolib.prompt import (
+        ChatPlan,
+        ChatTemplate,
+        Message,
+        Prompt,
+        PromptTemplate,
+        Tool,
+        ToolCall,
+    )
 
 __all__ = ["Conversation", "messages"]
 
@@ -24,7 +32,12 @@ class Conversation:
     ModelNotLoaded where tools need a model's vocabulary.
     """
 
-    def __init__(self, body: Mapping[str, Any], template: PromptTemplate, engine: Engine) -> None:
+    def __init__(
+        self,
+        body: Mapping[str, Any],
+        template: PromptTemplate | ChatTemplate,
+        engine: Engine,
+    ) -> None:
         from nitrolib.prompt import read_tools
 
         self.messages = messages(body["messages"])

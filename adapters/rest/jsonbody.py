@@ -26,13 +26,15 @@ MAX_DEPTH = 64  # of arrays and objects inside each other
 MAX_DIGITS = 40  # of an integer: int() takes quadratic time, and no field comes near
 
 
-def read(request: Request) -> dict[str, Any]:
-    """The JSON object in the body of *request*.
+def read(request: Request, *, optional: bool = False) -> dict[str, Any]:
+    """The JSON object in the body of *request*; with *optional* {} where there is no body.
 
     Raises InvalidRequest for another content type and for all that `parse` refuses; werkzeug's
     RequestEntityTooLarge for a body that reaches the application's MAX_CONTENT_LENGTH.
     """
     kind = request.mimetype
+    if optional and not kind and not request.get_data():
+        return {}
     if kind != "application/json" and not (
         kind.startswith("application/") and kind.endswith("+json")
     ):
@@ -42,7 +44,7 @@ def read(request: Request) -> dict[str, Any]:
             value=kind,
             allowed="application/json",
         )
-    body = request.get_data(cache=False)
+    body = request.get_data(cache=optional)
     limit = request.max_content_length
     # werkzeug refuses a declared length over the limit, and cuts an undeclared one in silence.
     if limit is not None and len(body) >= limit:
@@ -193,4 +195,5 @@ def _check_unicode(value: object, pointer: str) -> None:
 
 
 def _refuse(reason: str) -> InvalidRequest:
-    return InvalidRequest(f"the body cannot be read: {reason}", allowed="a JSON object")
+    message = f"the body cannot be read: {reason}"
+    return InvalidRequest(message, allowed="a JSON object", rule="json")

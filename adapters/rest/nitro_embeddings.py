@@ -7,9 +7,9 @@ import struct
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from nitrolib.errors import ModelNotLoaded, Unsupported
+from nitrolib.errors import Unsupported
 
-from .errors import Refused
+from .problem import Refused
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -19,10 +19,8 @@ if TYPE_CHECKING:
 __all__ = ["answer", "check", "inputs"]
 
 
-def check(body: Mapping[str, Any], model: ModelStatus | None) -> None:
+def check(body: Mapping[str, Any], model: ModelStatus) -> None:
     """Raise what the loaded *model* cannot do for this request."""
-    if model is None:
-        raise ModelNotLoaded
     if not model.embedding:
         message = "The model was loaded with embedding false; load it with embedding true"
         raise Refused(HTTPStatus.CONFLICT, message, "embedding_disabled")

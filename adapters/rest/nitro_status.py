@@ -9,30 +9,39 @@ from nitrolib.validation import schema
 from .chat_params import sampling
 
 if TYPE_CHECKING:
-    from nitrolib.engine.request import EngineStatus, ModelStatus
+    from nitrolib.engine.request import ModelStatus
 
-    from .service import Profile
+    from .profile import Profile
+    from .service import Lease
 
-__all__ = ["answer"]
+__all__ = ["NOTHING", "answer", "warnings"]
 
+NOTHING: dict[str, Any] = {"model_loaded": False, "model_data": {}}
+
+_PROMPTS = ("pre_prompt", "system_prompt", "user_prompt", "ai_prompt")
 _RANDOM_SEED = 4294967295  # how the dialect writes -1
 
 
-def answer(status: EngineStatus, profile: Profile, stream: bool) -> dict[str, Any]:
-    """The answer; *stream* is what a chat that does not say gets."""
-    if status.model is None:
-        return {"model_loaded": False, "model_data": {}}
+def answer(lease: Lease, stream: bool) -> dict[str, Any]:
+    """The answer about a loaded model; *stream* is what a chat that does not say gets."""
+    profile, status = lease.profile, lease.engine.status()
     data = {
         "model_loaded": True,
-        "model": profile.alias or status.model.path,
+        "model": profile.alias or lease.status.path,
         "stream": stream,
         **_sampling_defaults(profile),
-        **_load_settings(status.model, profile),
+        **_load_settings(lease.status, profile),
         "running": status.running,
         "waiting": status.waiting,
         "max_queue": status.max_queue,
     }
     return {"model_loaded": True, "model_data": data}
+
+
+def warnings(model: ModelStatus | None, profile: Profile) -> list[str]:
+    """What a load asked for and is not as asked."""
+    notes = () if model is None else model.notes
+    return list(dict.fromkeys((*profile.warnings, *notes)))
 
 
 def _sampling_defaults(profile: Profile) -> dict[str, Any]:
@@ -85,13 +94,12 @@ def _load_settings(model: ModelStatus, profile: Profile) -> dict[str, Any]:
         "ngl": model.gpu_layers,
         "provisional": model.provisional,
         "threads": model.threads,
-        "pre_prompt": template.pre_prompt,
-        "system_prompt": template.system_prompt,
-        "user_prompt": template.user_prompt,
-        "ai_prompt": template.ai_prompt,
+        # "" where the template is the one in the model's file, which has no such parts.
+        **{name: getattr(template, name, "") for name in _PROMPTS},
+        "chat_template": getattr(template, "source", None),
         "slots": [
             {"slot": slot.slot, "state": slot.state, "cached_tokens": slot.cached_tokens}
             for slot in model.slots
         ],
-        "warnings": list(dict.fromkeys((*profile.warnings, *model.notes))),
+        "warnings": warnings(model, profile),
     }

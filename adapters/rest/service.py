@@ -1,116 +1,288 @@
-"""What the routes of all dialects share: the engine, its settings, the loaded model's profile."""
+"""Service: what the routes of all dialects share: models, settings, storage; and the lease of a
+model that each request works with."""
 
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
-from nitrolib.errors import ModelAlreadyLoaded
+from nitrolib.errors import ModelNotFound, ModelNotLoaded
+from nitrolib.models import ModelPool, Registry
 
 from .disconnect import Watcher
+from .profile import Profile
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from types import TracebackType
+
+    from typing_extensions import Self
+
     from nitrolib.backends.base import LoadOptions
     from nitrolib.config import Settings
     from nitrolib.engine import Engine
-    from nitrolib.engine.request import ModelStatus, Overflow
-    from nitrolib.prompt import PromptTemplate
+    from nitrolib.engine.request import ModelStatus
+    from nitrolib.models import Lease as PoolLease
+    from nitrolib.models import ModelEntry, Seat
+    from nitrolib.prompt import ChatTemplate, PromptTemplate
+    from nitrolib.store import Store
 
-__all__ = ["Profile", "Service"]
+__all__ = ["Lease", "Profile", "Service", "service"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Profile:
-    """How the loaded model is talked to; the engine itself knows no dialect.
+def service() -> Service:
+    """The service of the application that answers the current request."""
+    from flask import current_app
 
-    stop: stop words of chats that give none.
-    repeat_last_n: window of chats that give none; None is the dialect's default.
-    context_policy: of chats that name none, see GenerationRequest.
-    model_type: "llm"; anything else is an embedding model, which refuses chats.
-    alias: name to show instead of the path.
-    warnings: what the load asked for and is not as asked.
+    found: Service = current_app.extensions["nitrolib"]
+    return found
+
+
+class Lease:
+    """A loaded model in use by one request: a context manager, and `close` may be called twice.
+    While it is held the model does not give way to another one.
+
+    id: what the model is called: its id in the registry, else its alias, else the name of its file.
+    profile: how it is talked to, its template resolved.
     """
 
-    template: PromptTemplate
-    stop: tuple[str, ...] = ()
-    repeat_last_n: int | None = None
-    context_policy: Overflow = "error"
-    model_type: str = "llm"
-    alias: str | None = None
-    warnings: tuple[str, ...] = ()
+    def __init__(self, lease: PoolLease, profile: Profile, registry: Registry) -> None:
+        self._lease = lease
+        self._registry = registry
+        self.id = lease.seat.key
+        try:
+            self.profile = profile.resolved(lease.engine)
+        except BaseException:
+            lease.close()
+            raise
 
     @property
-    def chats(self) -> bool:
-        return self.model_type == "llm"
+    def engine(self) -> Engine:
+        return self._lease.engine
+
+    @property
+    def template(self) -> PromptTemplate | ChatTemplate:
+        """What makes prompts of conversations."""
+        assert self.profile.template is not None  # resolved
+        return self.profile.template
+
+    @property
+    def seat(self) -> Seat:
+        return self._lease.seat
+
+    @property
+    def entry(self) -> ModelEntry | None:
+        """What the registry knows of the model, if anything."""
+        return self._registry.find(self.id)
+
+    @property
+    def status(self) -> ModelStatus:
+        """The model now. Raises ModelNotLoaded where it was unloaded meanwhile."""
+        found = self.engine.status().model
+        if found is None:
+            raise ModelNotLoaded
+        return found
+
+    def close(self) -> None:
+        """Give the model back."""
+        self._lease.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
 
 
-@dataclass
 class Service:
-    """One server's state. `profile` is replaced whole, so a request reads it once and is safe."""
+    """One server's state. Every method may be called from any thread.
 
-    engine: Engine
-    settings: Settings
-    owns_engine: bool
-    profile: Profile
-    watcher: Watcher = field(default_factory=Watcher)
-    _loading: threading.Lock = field(default_factory=threading.Lock)
+    pool: the loaded models. registry: the models in the folder of the settings.
+    watcher: notices clients that go away.
+    """
+
+    def __init__(self, pool: ModelPool, settings: Settings, *, owns_pool: bool) -> None:
+        self.pool = pool
+        self.settings = settings
+        self.registry = Registry(settings.models_folder)
+        self.watcher = Watcher()
+        self._owns_pool = owns_pool
+        self._opening = threading.Lock()
+        self._store: Store | None = None
 
     @classmethod
-    def start(cls, engine: Engine | None, settings: Settings) -> Service:
-        """With no *engine*: a new one, with the model of the settings loaded."""
-        profile = Profile(template=settings.prompt_template())
+    def open(cls, engine: Engine | None, settings: Settings) -> Service:
+        """With no *engine*: engines of its own, and the model of the settings loaded."""
         if engine is not None:
-            return cls(engine=engine, settings=settings, owns_engine=False, profile=profile)
+            return cls(ModelPool.around(engine), settings, owns_pool=False)
         from nitrolib.engine import Engine as NewEngine
 
-        engine = NewEngine(max_queue=settings.max_queue)
-        service = cls(engine=engine, settings=settings, owns_engine=True, profile=profile)
+        pool = ModelPool(
+            max_loaded=settings.max_models,
+            idle_s=settings.model_idle_s,
+            make_engine=lambda: NewEngine(max_queue=settings.max_queue),
+        )
+        made = cls(pool, settings, owns_pool=True)
         try:
-            service.load_first()
+            made._load_first()
         except BaseException:
-            engine.close()
+            made.close()
             raise
-        return service
+        return made
 
-    def load_first(self) -> None:
+    def _load_first(self) -> None:
         """Load the model of the settings: the one asked for, the bundled one, or none."""
         if self.settings.no_model:
             return
         from nitrolib.cli.model import model_path
 
-        path = model_path(self.settings)
-        options = self.settings.load_options()
-        self.engine.load(path, options=options, backend=self.settings.backend)
+        self.load(model_path(self.settings), self.settings.load_options(), self._default_profile())
 
-    def load(self, path: str, options: LoadOptions, profile: Profile) -> ModelStatus:
-        """Load a model and talk to it as *profile* says. Raises as Engine.load does, and
-        ModelAlreadyLoaded while another load is under way: loads do not pile up.
+    def _default_profile(self) -> Profile:
+        """How a model is talked to that came without prompts of its own."""
+        if self.settings.has_prompts:
+            return Profile(template=self.settings.prompt_template())
+        return Profile()
 
-        The profile changes first: what still runs on a model that gives way is ended by the load
-        anyway, and no chat may reach the new model in the old one's words.
+    # ---- using -----------------------------------------------------------------------------
+
+    def use(self, name: str | None = None, *, start: bool = False) -> Lease:
+        """A lease of the model *name*, or of the current one, which was loaded last.
+
+        name: an id of the registry, or what a loaded model is called (id, alias, path).
+        start: load a model that the registry knows and that is not loaded.
+
+        Raises ModelNotFound for a name that nobody knows, ModelNotLoaded, and what loading raises.
         """
-        if not self._loading.acquire(blocking=False):
-            raise ModelAlreadyLoaded("a model is being loaded")
+        if name is None:
+            return self._leased(self.pool.lease())
+        seat = self._called(name)
+        if seat is not None:
+            return self._leased(self.pool.lease(seat.key))
+        entry = self.registry.find(name)
+        if entry is None:
+            raise ModelNotFound(name)
+        if not start:
+            raise ModelNotLoaded(f"model {entry.id!r} is not loaded")
+        return self.start(entry)
+
+    def select(self, name: str | None, *, strict: bool | None = None) -> tuple[Lease, bool]:
+        """A lease of the model that a request names, and whether its name says which it is.
+
+        A name that the registry knows is started; of one that nobody knows the current model is
+        the answer, unless *strict* (the setting `strict_model` where None) raises ModelNotFound.
+        "" and "_", which the dialect calls its models itself, are no names.
+        """
+        if name in (None, "", "_"):
+            return self.use(), True
         try:
-            before = self.profile
-            loaded = self.engine.status().model
-            if loaded is not None and not loaded.provisional:
-                raise ModelAlreadyLoaded("a model is loaded already", path=loaded.path)
-            self.profile = profile
-            try:
-                status = self.engine.load(path, options=options, backend=self.settings.backend)
-            except BaseException:
-                if self.engine.status().model is not None:  # the old model is still there
-                    self.profile = before
+            return self.use(name, start=True), True
+        except ModelNotFound:
+            if self.settings.strict_model if strict is None else strict:
                 raise
-            self.profile = replace(profile, warnings=(*profile.warnings, *status.notes))
-            return status
-        finally:
-            self._loading.release()
+        return self.use(), False
+
+    def called(self, name: str) -> Seat | None:
+        """The loaded model with this id, alias or path."""
+        return self._called(name)
+
+    # ---- loading ---------------------------------------------------------------------------
+
+    def start(self, entry: ModelEntry, overrides: Mapping[str, Any] | None = None) -> Lease:
+        """Load a model of the registry as its manifest says, *overrides* (fields of LoadOptions)
+        in its place, and make it the current one; idle models give way. One that is loaded like
+        that stays as it is. Raises ModelNotFound where its file is absent, Conflict where all
+        others are busy, and as Engine.load does."""
+        entry.examine()
+        base = self.settings.load_options(provisional=False)
+        options = _replaced(entry.manifest.load_options(base), overrides or {})
+        template = entry.manifest.template()
+        profile = Profile(
+            template=template or self._default_profile().template,
+            stop=_stops(entry.manifest.parameters.get("stop", ())),
+        )
+        lease = self.pool.open(
+            entry.id, str(entry.path), options, self.settings.backend, extra=profile
+        )
+        return self._leased(lease)
+
+    def stop(self, name: str) -> bool:
+        """Unload the model that is called *name*, busy or not; False where it is not loaded."""
+        seat = self._called(name)
+        return self.pool.unload(name if seat is None else seat.key)
+
+    def load(self, path: str, options: LoadOptions, profile: Profile) -> Seat:
+        """Load a model by its path where there is room, and talk to it as *profile* says. Raises
+        as Engine.load does, and ModelAlreadyLoaded while another is loaded or being loaded."""
+        entry = self.registry.find(path)
+        key = entry.id if entry is not None else profile.alias or Path(path).stem or path
+        return self.pool.load(
+            key,
+            path,
+            options,
+            self.settings.backend,
+            extra=profile,
+            evict=False,
+            exist_ok=False,
+        )
+
+    # ---- storage ---------------------------------------------------------------------------
+
+    @property
+    def store(self) -> Store:
+        """Threads, messages and answers, opened when they are first wanted. Raises StorageError."""
+        with self._opening:
+            if self._store is None:
+                from nitrolib.store import Store
+
+                self._store = Store.open(self._database_url())
+            return self._store
+
+    def _database_url(self) -> str:
+        if self.settings.database_url is not None:
+            return self.settings.database_url
+        folder = self.settings.data_folder
+        folder.mkdir(parents=True, exist_ok=True)
+        return f"sqlite:///{(folder / 'nitro.db').absolute().as_posix()}"
 
     def close(self) -> None:
-        """End the watching, and the engine where it is this service's own."""
-        if self.owns_engine:
-            self.engine.close()
+        """End the watching and the storage, and the models where they are this service's own."""
+        if self._owns_pool:
+            self.pool.close()
         self.watcher.close()
+        with self._opening:
+            if self._store is not None:
+                self._store.close()
+                self._store = None
+
+    # ---- inside ----------------------------------------------------------------------------
+
+    def profile_of(self, seat: Seat) -> Profile:
+        """How a loaded model is talked to; its template is not resolved."""
+        extra = seat.extra  # None: a caller loaded it into an engine of its own
+        return self._default_profile() if extra is None else cast("Profile", extra)
+
+    def _leased(self, lease: PoolLease) -> Lease:
+        return Lease(lease, self.profile_of(lease.seat), self.registry)
+
+    def _called(self, name: str) -> Seat | None:
+        for seat in self.pool.seats():
+            if name in (seat.key, seat.path, self.profile_of(seat).alias):
+                return seat
+        return None
+
+
+def _replaced(options: LoadOptions, overrides: Mapping[str, Any]) -> LoadOptions:
+    from dataclasses import replace
+
+    return replace(options, **overrides)
+
+
+def _stops(given: Any) -> tuple[str, ...]:
+    return (given,) if isinstance(given, str) else tuple(given)

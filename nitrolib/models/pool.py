@@ -90,7 +90,8 @@ class ModelPool:
     def around(cls, engine: Engine, *, key: str | None = None, extra: Any = None) -> Self:
         """A pool whose only seat is *engine*, which stays the caller's: it is loaded and unloaded,
         never closed. A model that is loaded already has the seat, as *key* or else its path."""
-        pool = cls(make_engine=lambda: engine)
+        # Its loader may be the caller's own: what it can load is for it to say.
+        pool = cls(make_engine=lambda: engine, check=lambda _path, _backend: None)
         pool._fixed = engine
         pool._follow(key, extra)
         return pool

@@ -32,6 +32,7 @@ from nitrolib.errors import (
     ModelNotLoaded,
     NitroError,
 )
+from nitrolib.prompt import PromptTemplate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -118,6 +119,13 @@ class FakeEngine:
 
     def status(self) -> EngineStatus:
         return EngineStatus(model=self.model, loading=False, running=0, waiting=0, max_queue=64)
+
+    @property
+    def chat_template(self) -> PromptTemplate:
+        """Nitro's prompts, as of a file without a template."""
+        if self.model is None:
+            raise ModelNotLoaded
+        return PromptTemplate()
 
     @property
     def vocabulary(self) -> SimpleNamespace:

@@ -1,11 +1,11 @@
-"""Chat of the Nitro dialect: a body becomes a GenerationRequest and the form of its answer."""
+"""The request of a chat: a body becomes a GenerationRequest and the form of its answer."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from nitrolib.errors import InvalidRequest, ModelNotLoaded, Unsupported
+from nitrolib.errors import InvalidRequest, Unsupported
 from nitrolib.validation import shorten
 
 from . import chat_details, chat_params, chat_probs
@@ -15,15 +15,15 @@ from .chat_prompt import Conversation
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from nitrolib.engine import Engine
     from nitrolib.engine.request import GenerationRequest
 
-    from .service import Profile
+    from .chat_answer import AnswerStyle
+    from .service import Lease
 
 __all__ = ["Chat", "from_body", "own_field"]
 
 _NO_CHOICE = ("auto", "none")
-# Fields that ask for something this dialect does not do, and the values that ask for nothing.
+# Fields that ask for something that is not done here, and the values that ask for nothing.
 _REFUSED: Mapping[str, Callable[[Any], bool]] = {
     "audio": lambda _value: False,
     "function_call": lambda value: value in _NO_CHOICE,
@@ -49,30 +49,33 @@ class Chat:
 def from_body(
     body: Mapping[str, Any],
     defaults: Mapping[str, Any],
-    profile: Profile,
-    engine: Engine,
+    lease: Lease,
+    style: AnswerStyle,
     *,
     stream: bool,
 ) -> Chat:
-    """The chat in *body*, already checked against the schema whose *defaults* are given.
+    """The chat in *body*, already checked against the schema whose *defaults* are given, with the
+    model of *lease*; *style* is what the answer looks like.
 
-    Raises InvalidRequest and Unsupported, and ModelNotLoaded where the loaded model is asked.
+    Raises InvalidRequest and Unsupported, and ModelNotLoaded where the model is gone.
     """
     _refuse_unsupported(body)
     n: int = body.get("n", 1)
     listed = chat_probs.asked(body)
-    conversation = Conversation(body, profile.template, engine)
-    request = _request(body, defaults, profile, engine, conversation, listed)
+    conversation = Conversation(body, lease.template, lease.engine)
+    request = _request(body, defaults, lease, conversation, listed)
     if listed:
-        _check_probs(listed, request, n, engine, stream=stream)
+        _check_probs(listed, request, n, lease, stream=stream)
     form = AnswerForm(
         request=request,
         probs=listed,
         tokens=body.get("return_tokens", False),
-        vocabulary=engine.vocabulary if chat_details.wanted(body) else None,
+        vocabulary=lease.engine.vocabulary if chat_details.wanted(body) else None,
         fields=tuple(body.get("response_fields", ())),
         usage_event=bool((body.get("stream_options") or {}).get("include_usage")),
         plan=conversation.plan,
+        style=style,
+        model=lease.id if style.model is None else style.model,
     )
     return Chat(request, n, form)
 
@@ -89,24 +92,23 @@ def own_field(error: InvalidRequest, body: Mapping[str, Any]) -> None:
 def _request(
     body: Mapping[str, Any],
     defaults: Mapping[str, Any],
-    profile: Profile,
-    engine: Engine,
+    lease: Lease,
     conversation: Conversation,
     listed: int | None,
 ) -> GenerationRequest:
     params = chat_params.sampling(
         body,
         defaults,
-        profile,
-        logit_bias=chat_params.biases(body, engine),
+        lease.profile,
+        logit_bias=chat_params.biases(body, lease.engine),
         n_probs=0 if listed is None else max(listed, 1),
     )
     plan, note = conversation.plan, chat_params.limit(body, defaults)[1]
-    return engine.chat_request(
+    return lease.engine.chat_request(
         conversation.messages,
         params,
         conversation,
-        body.get("context_policy", profile.context_policy),
+        body.get("context_policy", lease.profile.context_policy),
         n_keep=body.get("n_keep", 0),
         cache_prompt=body.get("cache_prompt", True),
         id_slot=body.get("id_slot", -1),
@@ -120,11 +122,9 @@ def _request(
 
 
 def _check_probs(
-    listed: int, request: GenerationRequest, n: int, engine: Engine, *, stream: bool
+    listed: int, request: GenerationRequest, n: int, lease: Lease, *, stream: bool
 ) -> None:
-    model = engine.status().model
-    if model is None:
-        raise ModelNotLoaded
+    model = lease.status
     most = request.params.max_tokens
     tokens = model.n_ctx if most is None else most
     if request.context_policy != "shift":
