@@ -6,10 +6,10 @@ A backend is a small entry of `_BACKENDS`; its module is imported when it is use
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from ..errors import BackendUnavailable, InvalidRequest, ModelFileError
+from ..errors import BackendUnavailable, InvalidRequest, ModelFileError, NitroError
 from .base import Feed, LoadOptions, LoraAdapter, Output, Runtime, RuntimeReport
 
 if TYPE_CHECKING:
@@ -44,7 +44,8 @@ class Choice:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BackendInfo:
     """A backend on this machine. `variants` are the library builds that are installed, `library`
-    the one a CPU run would use; if not `usable`, `reason` says why and `hint` what to do."""
+    the one a CPU run would use, and `gpu` whether any of them was built for a GPU; if not `usable`,
+    `reason` says why and `hint` what to do."""
 
     name: str
     version: str | None
@@ -53,16 +54,20 @@ class BackendInfo:
     usable: bool
     reason: str = ""
     hint: str = ""
+    gpu: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class _Backend:
     """What the registry knows without importing the backend's module. `verify` raises
-    ModelFileError for a file that `load` must not be given."""
+    ModelFileError for a file that `load` must not be given, `open` BackendUnavailable where the
+    library is missing or cannot run here. `strength` says why a choice falls on it."""
 
     load: Callable[[str, LoadOptions, GGUFFile], Runtime]
     verify: Callable[[GGUFFile], object]
+    open: Callable[[], object]
     describe: Callable[[], BackendInfo]
+    strength: str
 
 
 def load(
@@ -74,7 +79,9 @@ def load(
     GpuUnavailable, NotEnoughMemory); never anything native.
     """
     file, choice = _choose(os.fspath(path), backend)
-    return _BACKENDS[choice.backend].load(file.path, options or LoadOptions(), file)
+    runtime = _BACKENDS[choice.backend].load(file.path, options or LoadOptions(), file)
+    runtime.report = replace(runtime.report, reason=choice.reason)
+    return runtime
 
 
 def choose(path: str | os.PathLike[str], backend: str = "auto") -> Choice:
@@ -100,16 +107,36 @@ def choose_file(file: GGUFFile, backend: str = "auto") -> Choice:
     if backend != "auto":
         _BACKENDS[_checked(backend)].verify(file)
         return Choice(backend, "it was asked for")
+    refusals: dict[str, NitroError] = {}
     for name, entry in _BACKENDS.items():
-        try:
-            entry.verify(file)
-        except ModelFileError as error:
-            if not getattr(error, "unsupported", False):
-                raise
-            refusal = error
-            continue
-        return Choice(name, "the file passes its rule")
-    raise _nothing_runs(file.path, refusal) from refusal
+        refusal = _refusal(entry, file)
+        if refusal is None:
+            return Choice(name, _why(entry, refusals))
+        refusals[name] = refusal
+    raise _nothing_runs(file.path, refusals)
+
+
+def _refusal(entry: _Backend, file: GGUFFile) -> NitroError | None:
+    """Why a backend cannot run a file, or None; raises ModelFileError for a damaged one."""
+    try:
+        entry.verify(file)
+        entry.open()
+    except ModelFileError as error:
+        if not error.unsupported:
+            raise
+        return error
+    except BackendUnavailable as error:
+        return error
+    return None
+
+
+def _why(entry: _Backend, refusals: dict[str, NitroError]) -> str:
+    """Why the choice falls on `entry`: its strength, and what is wrong with those before it."""
+    others = [
+        f"{name} cannot: {getattr(error, 'reason', None) or error.message}"
+        for name, error in refusals.items()
+    ]
+    return "; ".join([entry.strength, *others])
 
 
 def available() -> tuple[BackendInfo, ...]:
@@ -128,16 +155,18 @@ def _checked(backend: str) -> str:
     )
 
 
-def _nothing_runs(path: str, refusal: ModelFileError) -> BackendUnavailable:
+def _nothing_runs(path: str, refusals: dict[str, NitroError]) -> BackendUnavailable:
+    """The file is sound, and this says for each backend why it does not run it, and what would."""
+    told = "; ".join(f"{name}: {error.message}" for name, error in refusals.items())
+    missing = [error for error in refusals.values() if isinstance(error, BackendUnavailable)]
+    hints = [hint for error in missing if (hint := getattr(error, "hint", ""))]
+    would = " or ".join(hints) or "no backend of this version of nitrolib runs such a model"
     return BackendUnavailable(
-        f"{refusal.message}. The file is sound, but no backend of this version of nitrolib runs "
-        "it; llama-cpp-python is the package that runs such models, and nitrolib has no backend "
-        "for it yet",
+        f"no backend that is installed runs {path}. {told}. What would: {would}",
         path=path,
-        reason=refusal.message,
+        reason=told,
         backend="auto",
-        hint="a Llama, Llama 2, Mistral 7B, TinyLlama or Vicuna file with a SentencePiece "
-        "vocabulary; or llama-cpp-python by itself",
+        hint=would,
     )
 
 
@@ -156,6 +185,12 @@ def _verify_ctransformers(file: GGUFFile) -> object:
     return verify_file(file, CTRANSFORMERS)
 
 
+def _open_ctransformers() -> object:
+    from . import library
+
+    return library.cpu_variant(library.installed_variants())
+
+
 def _describe_ctransformers() -> BackendInfo:
     import importlib.metadata  # costs as much as all of this package, and only this needs it
 
@@ -167,6 +202,7 @@ def _describe_ctransformers() -> BackendInfo:
         version = None
     variants = library.installed_variants()
     names = tuple(variant.name for variant in variants)
+    gpu = any(variant.device != "cpu" for variant in variants)
     try:
         chosen = library.cpu_variant(variants)
         library.open_library(chosen)
@@ -179,12 +215,79 @@ def _describe_ctransformers() -> BackendInfo:
             usable=False,
             reason=error.reason,
             hint=getattr(error, "hint", ""),
+            gpu=gpu,
         )
     return BackendInfo(
-        name="ctransformers", version=version, variants=names, library=chosen.name, usable=True
+        name="ctransformers",
+        version=version,
+        variants=names,
+        library=chosen.name,
+        usable=True,
+        gpu=gpu,
     )
 
 
+# llama-cpp-python ---------------------------------------------------------------------------------
+
+
+def _load_llama_cpp(path: str, options: LoadOptions, file: GGUFFile) -> Runtime:
+    from . import llama_cpp
+
+    return llama_cpp.load(path, options, file)
+
+
+def _verify_llama_cpp(file: GGUFFile) -> object:
+    from ..gguf import LLAMA_CPP, verify_file
+
+    return verify_file(file, LLAMA_CPP)
+
+
+def _open_llama_cpp() -> object:
+    from .llama_cpp import bindings
+
+    return bindings.native()
+
+
+def _describe_llama_cpp() -> BackendInfo:
+    from .llama_cpp import bindings, devices
+
+    version = bindings.installed_version()
+    try:
+        native = bindings.native()
+    except BackendUnavailable as error:
+        return BackendInfo(
+            name=bindings.PACKAGE,
+            version=version,
+            variants=(),
+            library=None,
+            usable=False,
+            reason=error.reason,
+            hint=getattr(error, "hint", ""),
+        )
+    return BackendInfo(
+        name=bindings.PACKAGE,
+        version=version,
+        variants=devices.builds(native),
+        library="CPU",
+        usable=True,
+        gpu=devices.has_gpu_build(native),
+    )
+
+
+# In the order in which "auto" asks them.
 _BACKENDS = {
-    "ctransformers": _Backend(_load_ctransformers, _verify_ctransformers, _describe_ctransformers),
+    "ctransformers": _Backend(
+        _load_ctransformers,
+        _verify_ctransformers,
+        _open_ctransformers,
+        _describe_ctransformers,
+        "the file passes its rule",
+    ),
+    "llama-cpp-python": _Backend(
+        _load_llama_cpp,
+        _verify_llama_cpp,
+        _open_llama_cpp,
+        _describe_llama_cpp,
+        "it is installed and runs this file",
+    ),
 }

@@ -159,8 +159,8 @@ class Feed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuntimeReport:
-    """What loading came to, for `status()`: the backend, its library, and whatever differs from
-    what was asked for, in words, one note a difference."""
+    """What loading came to, for `status()`: the backend and why it is this one, its library, and
+    whatever differs from what was asked for, in words, one note a difference."""
 
     backend: str
     library: str
@@ -168,6 +168,7 @@ class RuntimeReport:
     gpu_layers: int
     memory_bytes: int
     notes: tuple[str, ...] = field(default=())
+    reason: str = ""
 
 
 Capability = Literal[
@@ -275,7 +276,10 @@ class ShiftingRuntime(Runtime, Protocol):
 
 
 class RowsRuntime(Runtime, Protocol):
-    """A runtime with the capability "rows"."""
+    """A runtime with the capability "rows". `n_outputs` is the most rows of logits in one decode,
+    over all feeds, those of output "logits" included."""
+
+    n_outputs: int
 
     def rows(self, seq: int) -> NDArray[np.float32]:
         """Logits after every token of the last feed of `seq`, whose output was "every": shape

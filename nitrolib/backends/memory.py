@@ -24,17 +24,22 @@ _RESERVE_BYTES = 64 << 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryPlan:
-    """Bytes that loading takes: the weights, and over all contexts the KV cache and scratch."""
+    """Bytes that loading takes: the weights, and over all contexts the KV cache and scratch.
+
+    mapped: whether the weights are pages of the mapped file. repacked: a second copy of weights,
+        laid out for the kernels of the CPU.
+    """
 
     weights: int
     kv_cache: int
     scratch: int
     mapped: bool
+    repacked: int = 0
 
     @property
     def total(self) -> int:
         """Everything, mapped weights included."""
-        return self.weights + self.kv_cache + self.scratch
+        return self.weights + self.repacked + self.kv_cache + self.scratch
 
     @property
     def anonymous(self) -> int:

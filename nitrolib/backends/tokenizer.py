@@ -33,7 +33,7 @@ class Tokenizer:
             )
         self._raw = raw
         self._bytes = vocabulary.byte_ids
-        self._forbidden = _never_in_text(vocabulary)
+        self._forbidden = never_in_text(vocabulary)
         self._texts = {
             number: texts[number].decode("utf-8", "replace").replace("\u2581", " ")
             for number in self._forbidden
@@ -54,7 +54,7 @@ class Tokenizer:
         Without `space_prefix` the text continues earlier text. Raises InvalidRequest for text that
         is not valid Unicode (a lone surrogate).
         """
-        _check_text(text)
+        check_text(text)
         if not text:
             return []
         first, *others = text.split("\0")
@@ -99,7 +99,7 @@ class Tokenizer:
         return ids
 
 
-def _check_text(text: str) -> None:
+def check_text(text: str) -> None:
     if not isinstance(text, str):
         raise InvalidRequest(
             f"text must be a str, got {type(text).__name__}",
@@ -119,7 +119,7 @@ def _check_text(text: str) -> None:
         ) from None
 
 
-def _never_in_text(vocabulary: Vocabulary) -> frozenset[int]:
+def never_in_text(vocabulary: Vocabulary) -> frozenset[int]:
     """Ids that plain text must not give: tokens without a text (control, unknown, unused), markers
     that were added, and what ends a generation; but runs of spaces and bytes are text even then."""
     marked = {*vocabulary.control, *vocabulary.user_defined, *vocabulary.eog}

@@ -40,12 +40,32 @@ def test_a_backend_that_was_asked_for_is_the_choice(model):
     assert choose(model, "ctransformers").reason == "it was asked for"
 
 
-def test_a_sound_file_that_nothing_runs_names_the_package_that_would(other):
-    with pytest.raises(BackendUnavailable, match="llama-cpp-python") as caught:
+def test_a_file_that_one_backend_cannot_run_is_for_the_other(other):
+    choice = choose(other)
+    assert choice.backend == "llama-cpp-python"
+    assert "ctransformers cannot" in choice.reason
+    assert "qwen2" in choice.reason
+
+
+def test_a_sound_file_that_nothing_runs_says_what_would(other, monkeypatch):
+    from nitrolib.backends.llama_cpp import bindings
+
+    monkeypatch.setattr(bindings, "_native", None)
+    monkeypatch.setattr(importlib.metadata, "version", _not_found)
+    with pytest.raises(BackendUnavailable, match="llama-cpp-python is not installed") as caught:
         choose(other)
     assert "qwen2" in caught.value.reason
-    assert "llama-cpp-python" in caught.value.hint
+    assert caught.value.hint == "pip install 'llama-cpp-python>=0.3.36,<0.4'"
     assert caught.value.path == str(other)
+
+
+def test_the_report_of_a_loaded_model_has_the_reason(model):
+    runtime = load(model, LoadOptions(ctx_len=64, threads=1), "llama-cpp-python")
+    assert (runtime.report.backend, runtime.report.reason) == (
+        "llama-cpp-python",
+        "it was asked for",
+    )
+    runtime.close()
 
 
 def test_a_named_backend_refuses_what_it_cannot_run(other):
@@ -72,25 +92,31 @@ def test_an_unknown_backend_is_refused_naming_those_there_are(model):
     with pytest.raises(InvalidRequest) as caught:
         load(model, LoadOptions(), "vllm")
     assert (caught.value.field, caught.value.value) == ("backend", "vllm")
-    assert caught.value.allowed == "auto, ctransformers"
+    assert caught.value.allowed == "auto, ctransformers, llama-cpp-python"
 
 
-def test_available_describes_the_installed_library():
-    (info,) = available()
-    assert (info.name, info.usable, info.reason) == ("ctransformers", True, "")
-    assert info.version == "0.2.27"
-    assert info.library in info.variants
+def test_available_describes_the_installed_libraries():
+    by_name = {info.name: info for info in available()}
+    assert set(by_name) == {"ctransformers", "llama-cpp-python"}
+    for info in by_name.values():
+        assert (info.usable, info.reason) == (True, "")
+        assert info.library in info.variants
+    assert by_name["ctransformers"].version == "0.2.27"
+    assert by_name["llama-cpp-python"].version == importlib.metadata.version("llama-cpp-python")
 
 
 def test_available_says_what_to_install(monkeypatch):
     from nitrolib.backends import library
+    from nitrolib.backends.llama_cpp import bindings
 
     monkeypatch.setattr(library, "package_folder", lambda: None)
+    monkeypatch.setattr(bindings, "_native", None)
     monkeypatch.setattr(importlib.metadata, "version", _not_found)
-    (info,) = available()
-    assert not info.usable
-    assert info.version is None
-    assert info.hint.startswith("pip install")
+    for info in available():
+        assert not info.usable
+        assert info.version is None
+        assert info.hint.startswith("pip install")
+        assert not info.gpu
 
 
 def _not_found(name):
@@ -100,7 +126,8 @@ def _not_found(name):
 def test_importing_the_backends_loads_no_native_library():
     code = (
         "import sys, nitrolib.backends;"
-        "print(*{'nitrolib.backends.ctransformers', 'ctypes', 'numpy'} & sys.modules.keys())"
+        "print(*{'nitrolib.backends.ctransformers', 'nitrolib.backends.llama_cpp', 'llama_cpp',"
+        "'ctypes', 'numpy'} & sys.modules.keys())"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == ""

@@ -31,7 +31,9 @@ FLOORS = {
     "__main__": 7,
 }
 # Importing these costs time or loads native code: never at the import of `nitrolib`.
-HEAVY = ("ctransformers", "flask", "gunicorn", "jsonschema", "jinja2", "llguidance", "numpy")
+HEAVY = (
+    "ctransformers", "flask", "gunicorn", "jsonschema", "jinja2", "llama_cpp", "llguidance", "numpy",
+)  # fmt: skip
 
 
 def imports(path: Path, package: str) -> list[str]:

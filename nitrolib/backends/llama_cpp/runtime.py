@@ -1,0 +1,461 @@
+"""A model loaded through llama-cpp-python: one context, whose sequences share every evaluation.
+
+What libllama is given wrongly ends the process. So every argument is checked here, once, before
+the call; what each check is for stands beside it.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ...errors import BackendError, InvalidRequest, ModelNotLoaded, Unsupported
+from ...gguf import FileIdentity
+from ..base import Capability, Feed, Interrupted, NoRoom, RuntimeReport
+from ..handle import Handle, float_view
+from ..threads import process_budget
+from . import bindings
+from .batch import Batch
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from ...gguf import ModelInfo, Vocabulary
+    from ..base import LoadOptions
+    from .bindings import Native
+    from .plan import Sizes
+    from .stopping import Stopper
+    from .text import Tokenizer
+
+_DONE, _NO_ROOM, _ABORTED = 0, 1, 2  # results of llama_decode
+
+
+class _Sequence:
+    """What is known about one sequence: `n_past` tokens are in its cache, of which the first
+    `shared` may lie in cells that other sequences use too. `rows` says which rows of the logits
+    belong to its last feed; `ready` is the output that this asked for."""
+
+    __slots__ = ("n_past", "number", "ready", "rows", "shared")
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.n_past = self.shared = 0
+        self.ready = ""
+        self.rows = (0, 0)
+
+    def cut(self, n: int) -> None:
+        """Note that only the first `n` tokens are left."""
+        self.n_past = n
+        self.shared = min(self.shared, n)
+        self.ready = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loaded:
+    """What loading made, handed to the runtime in one piece."""
+
+    native: Native
+    info: ModelInfo
+    vocabulary: Vocabulary
+    tokenizer: Tokenizer
+    report: RuntimeReport
+    options: LoadOptions
+    sizes: Sizes
+    model: Handle
+    context: Handle
+    stopper: Stopper
+    identity: FileIdentity | None  # None if the file is not mapped and may change
+    forgets_whole: bool  # recurrent: a sequence cannot go back by a part
+    slides: bool  # attention over a window
+
+
+class LlamaCppRuntime:
+    """A loaded model on llama-cpp-python; see `Runtime` and its kinds for the contract."""
+
+    def __init__(self, loaded: Loaded) -> None:
+        self.info = loaded.info
+        self.vocabulary = loaded.vocabulary
+        self.report = loaded.report
+        self.n_ctx = loaded.sizes.n_ctx
+        self.n_seq = loaded.options.n_parallel
+        self._loaded: Loaded | None = loaded
+        self._native = native = loaded.native
+        self._tokenizer = loaded.tokenizer
+        self._stopper = loaded.stopper
+        self._threads = loaded.report.threads
+        self._budget = process_budget()
+        self._address = loaded.context.address
+        self._memory = native.memory(self._address)
+        self.n_batch = min(loaded.sizes.n_batch, native.n_batch(self._address))
+        self.n_outputs = loaded.sizes.n_outputs
+        self.capabilities = self._find_capabilities(loaded)
+        self._n_vocab = loaded.info.n_vocab
+        self._batch = Batch(native.c.llama_batch, self.n_batch, self._n_vocab, self.n_ctx)
+        self._sequences = [_Sequence(number) for number in range(self.n_seq)]
+        self._logits: NDArray[np.float32] | None = None  # all rows there can be
+        self._logits_at = 0
+        self._lock = threading.Lock()  # held while anything native but the tokenizer runs
+        self._lost = ""
+        _runtimes.add(self)
+
+    def _find_capabilities(self, loaded: Loaded) -> frozenset[Capability]:
+        found: set[Capability] = {"generate", "shared_batch", "rows"}
+        if not loaded.forgets_whole:
+            found.add("copy")
+        return frozenset(found)
+
+    # Text
+
+    def tokenize(self, text: str, *, space_prefix: bool = True) -> list[int]:
+        """See `Runtime.tokenize`; raises ModelNotLoaded after `close`."""
+        if self._loaded is None:
+            raise _closed(self._lost)
+        return self._tokenizer(text, space_prefix=space_prefix)
+
+    # Evaluation
+
+    def decode(self, feeds: Sequence[Feed]) -> None:
+        """See `Runtime.decode`: one evaluation of all feeds. Whatever is wrong with a feed raises
+        before any of them is evaluated."""
+        with self._lock:
+            self._check_open()
+            fed, n_rows = self._stage(feeds)
+            if not fed:
+                return
+            self._evaluate(fed, n_rows)
+
+    def _stage(self, feeds: Sequence[Feed]) -> tuple[list[tuple[_Sequence, int, Feed]], int]:
+        """Check the feeds completely and lay them into the batch. Returns each with its sequence
+        and number of tokens, and the number of rows of logits that will be there."""
+        batch, n_vocab = self._batch, self._n_vocab
+        batch.clear()
+        fed: list[tuple[_Sequence, int, Feed]] = []
+        seen: set[int] = set()
+        n_rows, prompts = 0, False
+        room = self.n_batch
+        for feed in feeds:
+            seq, tokens, output = feed.seq, feed.tokens, feed.output
+            if not 0 <= seq < self.n_seq or seq in seen:
+                self._refuse_seq(seq, seen)
+            seen.add(seq)
+            sequence = self._sequences[seq]
+            count, n_past = len(tokens), sequence.n_past
+            room -= count
+            if count < 1 or room < 0 or n_past + count > self.n_ctx:
+                self._refuse_count(sequence, count, room)
+            outputs = count if output == "every" else output == "logits"
+            if output == "embedding":
+                raise _no_embedding()
+            if count == 1 and type(tokens[0]) is int and 0 <= tokens[0] < n_vocab:
+                batch.add_one(seq, tokens[0], n_past, output != "none")
+            else:
+                batch.add(seq, tokens, n_past, outputs)
+                prompts = True
+            n_rows += outputs
+            fed.append((sequence, count, feed))
+        if n_rows > self.n_outputs:
+            self._refuse_rows(n_rows)
+        if prompts:
+            self._check_file(fed)
+        return fed, n_rows
+
+    def _evaluate(self, fed: list[tuple[_Sequence, int, Feed]], n_rows: int) -> None:
+        native, batch = self._native, self._batch.native
+        batch.n_tokens = self._batch.n
+        self._stopper.begin()
+        try:
+            self._budget.acquire(self._threads)
+            try:
+                errors = native.log.listen()
+                code = native.decode(self._address, batch)
+                # Reading the logits waits for the computation, which on a GPU is still under way.
+                address = native.logits(self._address) if n_rows and code == _DONE else 0
+            finally:
+                native.log.rest()
+                self._budget.release(self._threads)
+        finally:
+            self._stopper.end()
+        if code != _DONE:
+            self._raise_failure(code, fed, errors)
+        row = 0
+        for sequence, count, feed in fed:
+            sequence.n_past += count
+            sequence.ready = output = feed.output
+            first = row
+            if output != "none":
+                row += count if output == "every" else 1
+            sequence.rows = (first, row)
+        if n_rows:
+            self._check_finite(address, n_rows, fed)
+
+    def _check_finite(
+        self, address: int, n_rows: int, fed: list[tuple[_Sequence, int, Feed]]
+    ) -> None:
+        if address != self._logits_at or self._logits is None:
+            self._logits_at, self._logits = address, self._view_logits(address)
+        # The maximum is NaN if any logit is, infinite if any is +inf or all are -inf. What is
+        # left, some -inf among finite ones, is a distribution that can be sampled.
+        finite = np.isfinite(np.maximum.reduce(self._logits[:n_rows], axis=1))
+        if finite.all():
+            return
+        failed = {}
+        for sequence, _, _ in fed:
+            first, end = sequence.rows
+            if not finite[first:end].all():
+                self._empty(sequence)
+                failed[sequence.number] = "the logits are not finite"
+        raise _failed(failed)
+
+    def _view_logits(self, address: int) -> NDArray[np.float32]:
+        loaded = self._loaded
+        assert loaded is not None
+        if not address:
+            raise BackendError("the library has no logits to give")
+        count = self.n_outputs * self._n_vocab
+        return float_view(address, count, loaded.context).reshape(self.n_outputs, self._n_vocab)
+
+    def _raise_failure(
+        self, code: int, fed: list[tuple[_Sequence, int, Feed]], errors: list[str]
+    ) -> None:
+        """Bring the sequences into the state that the error promises, and raise it."""
+        if code == _NO_ROOM:
+            raise NoRoom(f"no room in the KV cache for {self._batch.n} more tokens")
+        if code == _ABORTED:
+            # What was finished before stays in the cache: take it out again.
+            emptied = [
+                sequence.number
+                for sequence, _, _ in fed
+                if not self._cut(sequence, sequence.n_past)
+            ]
+            raise Interrupted("the evaluation was interrupted", emptied=tuple(emptied))
+        for sequence, _, _ in fed:
+            self._empty(sequence)
+        told = f"the evaluation returned {code}" + (f": {errors[0]}" if errors else "")
+        raise _failed({sequence.number: told for sequence, _, _ in fed})
+
+    def _check_file(self, fed: list[tuple[_Sequence, int, Feed]]) -> None:
+        """At prompts, not at every token: reading a mapped file that was cut short ends the
+        process, and one that was written to gives wrong numbers."""
+        loaded = self._loaded
+        if loaded is None or loaded.identity is None:
+            return
+        try:
+            same = FileIdentity.of(self.info.path)
+        except OSError:
+            return  # removed: the mapping keeps the old file alive
+        if same.inode == loaded.identity.inode and same != loaded.identity:
+            for sequence, _, _ in fed:
+                self._empty(sequence)
+            reason = f"{self.info.path} was written to while it was loaded; load it again"
+            raise _failed({sequence.number: reason for sequence, _, _ in fed})
+
+    # Outputs
+
+    def length(self, seq: int) -> int:
+        """See `Runtime.length`."""
+        return self._sequence(seq).n_past
+
+    def logits(self, seq: int) -> NDArray[np.float32]:
+        """See `Runtime.logits`. A view that is kept too long shows the values of later evaluations,
+        and keeps the native memory from being freed; it never becomes invalid memory."""
+        sequence = self._sequence(seq)
+        if sequence.ready not in ("logits", "every") or self._logits is None:
+            raise _not_ready(seq, "logits")
+        row: NDArray[np.float32] = self._logits[sequence.rows[1] - 1]
+        return row
+
+    def rows(self, seq: int) -> NDArray[np.float32]:
+        """See `RowsRuntime.rows`."""
+        sequence = self._sequence(seq)
+        if sequence.ready != "every" or self._logits is None:
+            raise _not_ready(seq, "every")
+        return self._logits[sequence.rows[0] : sequence.rows[1]]
+
+    def embed(self, seq: int) -> NDArray[np.float32]:
+        """Always raises: embeddings are made by the `embedder`, beside the generations."""
+        self._sequence(seq)
+        raise _no_embedding()
+
+    # The KV cache
+
+    def keep(self, seq: int, n: int) -> int:
+        """See `Runtime.keep`."""
+        with self._lock:
+            sequence = self._sequence(seq)
+            if not 0 <= n <= sequence.n_past:
+                raise InvalidRequest(
+                    f"sequence {seq} holds {sequence.n_past} tokens, {n} cannot be kept",
+                    field="n",
+                    value=n,
+                    allowed=f"0 to {sequence.n_past}",
+                )
+            if n < sequence.n_past:
+                self._cut(sequence, n)
+            return sequence.n_past
+
+    def copy(self, source: int, target: int, n: int) -> None:
+        """See `CopyingRuntime.copy`: the cells of the KV cache are shared, none is copied."""
+        with self._lock:
+            giver, taker = self._sequence(source), self._sequence(target)
+            self._check_capability("copy")
+            if source == target or not 0 <= n <= giver.n_past:
+                raise InvalidRequest(
+                    f"{n} tokens of sequence {source}, which holds {giver.n_past}, cannot be "
+                    f"copied to sequence {target}",
+                    field="n",
+                    value=n,
+                    allowed=f"0 to {giver.n_past}, to another sequence",
+                )
+            self._empty(taker)
+            if n:
+                self._native.seq_cp(self._memory, source, target, 0, n)
+                taker.n_past = taker.shared = n
+                giver.shared = max(giver.shared, n)
+
+    def _cut(self, sequence: _Sequence, n: int) -> bool:
+        """Leave the first `n` tokens of a sequence in the cache; False if the model cannot go back
+        and the sequence is empty now."""
+        native, number = self._native, sequence.number
+        if n == 0:
+            self._empty(sequence)
+            return True
+        done = native.seq_rm(self._memory, number, n, -1)
+        # Behind a sliding window the first cells may be gone: what is left is no beginning.
+        if done and self._slid(number):
+            done = False
+        if not done:
+            self._empty(sequence)
+            return False
+        sequence.cut(n)
+        return True
+
+    def _slid(self, number: int) -> bool:
+        loaded = self._loaded
+        return bool(
+            loaded is not None
+            and loaded.slides
+            and self._native.seq_pos_min(self._memory, number) > 0
+        )
+
+    def _empty(self, sequence: _Sequence) -> None:
+        self._native.seq_rm(self._memory, sequence.number, -1, -1)
+        sequence.cut(0)
+
+    # The end
+
+    def close(self) -> None:
+        """End a running decode, then free everything native. Memory that a view of logits still
+        shows is freed when the last such view is gone."""
+        self._stopper.stop()
+        with self._lock:
+            self._loaded = self._logits = None
+
+    def _after_fork(self) -> None:
+        """In the child of a fork: OpenMP's threads and whoever held the lock exist no more."""
+        self._lock = threading.Lock()
+        loaded, self._loaded, self._logits = self._loaded, None, None
+        if loaded is not None:
+            loaded.context.abandon()
+            loaded.model.abandon()
+            self._lost = "the model was loaded before this process was forked; load it here"
+
+    # Errors
+
+    def _check_open(self) -> None:
+        if self._loaded is None:
+            raise _closed(self._lost)
+
+    def _check_capability(self, capability: Capability) -> None:
+        if capability not in self.capabilities:
+            raise Unsupported(
+                f"a model of the architecture {self.info.architecture!r} cannot {capability}",
+                field=capability,
+                allowed=", ".join(sorted(self.capabilities)),
+            )
+
+    def _sequence(self, seq: int) -> _Sequence:
+        self._check_open()
+        if not 0 <= seq < self.n_seq:
+            self._refuse_seq(seq, set())
+        return self._sequences[seq]
+
+    def _refuse_seq(self, seq: int, seen: set[int]) -> None:
+        if seq in seen:
+            raise InvalidRequest(
+                "a sequence may have one feed in a decode",
+                field="seq",
+                value=seq,
+                allowed="each sequence once",
+            )
+        raise InvalidRequest(
+            f"there is no sequence {seq}",
+            field="seq",
+            value=seq,
+            allowed=f"0 to {self.n_seq - 1}",
+        )
+
+    def _refuse_count(self, sequence: _Sequence, count: int, room: int) -> None:
+        left = max(0, min(self.n_ctx - sequence.n_past, room + count))
+        raise InvalidRequest(
+            f"{count} tokens cannot be fed to a sequence of {sequence.n_past} in a context of "
+            f"{self.n_ctx}, {self.n_batch} in one decode",
+            field="tokens",
+            value=count,
+            allowed=f"1 to {left} tokens at a time" if left else "none: there is no room",
+        )
+
+    def _refuse_rows(self, n_rows: int) -> None:
+        raise InvalidRequest(
+            f"{n_rows} rows of logits were asked for in one decode",
+            field="output",
+            value=n_rows,
+            allowed=f"at most {self.n_outputs} rows (n_parallel and lookup say how many)",
+        )
+
+
+def _closed(reason: str = "") -> ModelNotLoaded:
+    return ModelNotLoaded(reason or "the model is closed")
+
+
+def _not_ready(seq: int, output: str) -> InvalidRequest:
+    return InvalidRequest(
+        f"sequence {seq} has no such output: its last feed did not ask for it",
+        field="seq",
+        value=seq,
+        allowed=f"a sequence whose last feed had output {output!r}",
+    )
+
+
+def _no_embedding() -> Unsupported:
+    return Unsupported(
+        "embeddings are not made in the sequences of generations",
+        field="output",
+        value="embedding",
+        allowed="none, logits, every; embeddings come from the embedder",
+    )
+
+
+def _failed(failures: dict[int, str]) -> BackendError:
+    told = "; ".join(f"sequence {seq}: {reason}" for seq, reason in failures.items())
+    return BackendError(f"evaluation failed: {told}", failed=tuple(failures))
+
+
+_runtimes: weakref.WeakSet[LlamaCppRuntime] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    process_budget().reset()
+    bindings.after_fork(evaluated=bool(_runtimes))
+    for runtime in list(_runtimes):
+        runtime._after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
