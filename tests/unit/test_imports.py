@@ -32,7 +32,8 @@ FLOORS = {
 }
 # Importing these costs time or loads native code: never at the import of `nitrolib`.
 HEAVY = (
-    "ctransformers", "flask", "gunicorn", "jsonschema", "jinja2", "llama_cpp", "llguidance", "numpy",
+    "ctransformers", "flask", "gunicorn", "jinja2", "jsonschema", "llama_cpp", "llguidance",
+    "numpy",
 )  # fmt: skip
 
 
