@@ -44,7 +44,7 @@ class Choices:
         """The slot to copy the prompt from."""
         return self.slot if self._copies and self._evaluated else None
 
-    def started(self, slot: int) -> None:
+    def seated(self, slot: int) -> None:
         if not self._evaluated:
             self.slot = slot
 

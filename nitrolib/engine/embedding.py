@@ -24,19 +24,25 @@ class EmbeddingJob(Job):
         super().__init__(Outbox[Embeddings](), submitted=submitted, timeout_s=timeout_s)
         self._inputs = inputs
         self._taken = 0
+        self._returned: list[Work] = []
         self._vectors: dict[int, tuple[float, ...]] = {}
 
     @property
     def waiting(self) -> bool:
-        return self._taken < len(self._inputs)
+        return bool(self._returned) or self._taken < len(self._inputs)
 
     @property
     def finished(self) -> bool:
         return len(self._vectors) == len(self._inputs)
 
     def take(self) -> Work:
+        if self._returned:
+            return self._returned.pop()
         index, self._taken = self._taken, self._taken + 1
         return EmbeddingWork(self, index, self._inputs[index])
+
+    def put_back(self, work: Work) -> None:
+        self._returned.append(work)
 
     def receive(self, index: int, vector: tuple[float, ...]) -> None:
         self._vectors[index] = vector
@@ -69,7 +75,7 @@ class EmbeddingWork(Work):
     def job(self) -> Job:
         return self._job
 
-    def start(self, slot: int, cached: int) -> None:  # noqa: ARG002
+    def start(self, cached: int) -> None:
         assert cached == 0, "an embedding is evaluated whole"
 
     def advance(self, runtime: Runtime, slot: int) -> bool:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
+    from .post import Post
     from .request import Chunk
 
 __all__ = ["Handle", "Outbox"]
@@ -35,17 +36,19 @@ log = logging.getLogger(__name__)
 
 
 class Outbox(Generic[T]):
-    """What a request has brought forth so far. Written by the scheduler thread alone.
+    """What a request has brought forth so far. Written by one thread alone.
 
+    post: takes what is put until it is sent; without one it is there at once.
     chunks: pieces for one reader, then None as the end mark. A put wakes a reader that waits, and
         costs nothing when nobody does.
     outcome: the result or the error, None until the end.
     waker: called after every put, for a reader that must not block (an event loop).
     """
 
-    __slots__ = ("_callbacks", "_finished", "_lock", "chunks", "outcome", "waker")
+    __slots__ = ("_callbacks", "_finished", "_lock", "_post", "chunks", "outcome", "waker")
 
-    def __init__(self) -> None:
+    def __init__(self, post: Post | None = None) -> None:
+        self._post = post
         self.chunks: SimpleQueue[Chunk | None] = SimpleQueue()
         self.outcome: T | NitroError | None = None
         self.waker: Callable[[], object] | None = None
@@ -57,7 +60,20 @@ class Outbox(Generic[T]):
     def done(self) -> bool:
         return self.outcome is not None
 
-    def put(self, chunk: Chunk | None) -> None:
+    def put(self, chunk: Chunk) -> None:
+        if self._post is None:
+            self._put(chunk)
+        else:
+            self._post.add(self._put, chunk)
+
+    def finish(self, outcome: T | NitroError) -> None:
+        """Set the outcome, once; later calls change nothing."""
+        if self._post is None:
+            self._finish(outcome)
+        else:
+            self._post.add(self._finish, outcome)
+
+    def _put(self, chunk: Chunk | None) -> None:
         self.chunks.put(chunk)
         waker = self.waker
         if waker is not None:
@@ -66,15 +82,14 @@ class Outbox(Generic[T]):
             except RuntimeError:  # the reader's event loop is closed: nobody reads any more
                 self.waker = None
 
-    def finish(self, outcome: T | NitroError) -> None:
-        """Set the outcome, once; later calls change nothing."""
+    def _finish(self, outcome: T | NitroError) -> None:
         with self._lock:
             if self.outcome is not None:
                 return
             self.outcome = outcome
             callbacks, self._callbacks = self._callbacks, []
         self._finished.set()
-        self.put(None)
+        self._put(None)
         for callback in callbacks:
             _call(callback)
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .request import Kind
     from .room import Discard
 
-__all__ = ["Job", "MakeError", "Work", "clock", "enter_loop", "refuse_in_loop"]
+__all__ = ["Job", "MakeError", "Work", "clock", "enter_loop", "in_loop", "refuse_in_loop"]
 
 clock = time.perf_counter  # one clock for deadlines and timings, in seconds
 
@@ -32,9 +32,14 @@ def enter_loop() -> None:
     _thread.in_loop = True
 
 
+def in_loop() -> bool:
+    """Whether the current thread is a scheduler's."""
+    return getattr(_thread, "in_loop", False)
+
+
 def refuse_in_loop() -> None:
     """Raise InvalidRequest in a scheduler's thread: a wait for the loop would never end there."""
-    if getattr(_thread, "in_loop", False):
+    if in_loop():
         raise InvalidRequest("a done-callback must not wait for an engine: use another thread")
 
 
@@ -44,6 +49,7 @@ class Work(ABC):
     prompt: the tokens to evaluate first, at least one.
     output: what is wanted of the last of them.
     leaves_record: whether the slot's KV cache may serve later prompts when this is done.
+    lora: the strengths of the adapters it is evaluated with; () where the model has none.
     discard: tokens of the slot that have to go before `next_token` is fed; None for none.
     next_token: the token to feed next, once the prompt is evaluated.
     """
@@ -51,6 +57,7 @@ class Work(ABC):
     prompt: list[int]
     output: Output
     leaves_record = True
+    lora: tuple[float, ...] = ()
     discard: Discard | None = None
     next_token: int
 
@@ -68,17 +75,31 @@ class Work(ABC):
         """The slot of a sibling that holds the prompt: to go on there, or from a copy of it."""
         return None
 
+    def seated(self, slot: int) -> None:  # noqa: B027 -- most work does not care
+        """It was given `slot`, where it may have to wait for another to evaluate what they share
+        before it starts."""
+
     @abstractmethod
-    def start(self, slot: int, cached: int) -> None:
-        """It was given `slot`, which holds the first `cached` tokens of the prompt already."""
+    def start(self, cached: int) -> None:
+        """It begins in its slot, which holds the first `cached` tokens of the prompt already. Comes
+        again when it was set back in between."""
 
     def prefilled(self, held: int) -> None:  # noqa: B027 -- most work does not care
         """A part of the prompt was evaluated, and its end is not: the slot holds `held` tokens."""
 
-    def shifted(self, tokens: list[int], evaluated: int) -> None:
-        """`discard` was done: the work goes on after `tokens`, which take the place of the prompt;
-        the slot holds the first of them, and the last `evaluated` of them have to be fed."""
+    def resume(self, tokens: list[int]) -> None:
+        """It goes on after `tokens`, which take the place of the prompt: the slot has lost them in
+        whole or in part. Only for work whose prompt was evaluated."""
         raise NotImplementedError
+
+    def shifted(self, evaluated: int) -> None:
+        """`discard` was done, and `evaluated` tokens have to be evaluated again for it."""
+        raise NotImplementedError
+
+    def out_of_room(self) -> bool:
+        """It runs alone and the KV cache has no room for more. True when it ends with what it has,
+        False when it fails."""
+        return False
 
     @abstractmethod
     def advance(self, runtime: Runtime, slot: int) -> bool:
@@ -119,6 +140,10 @@ class Job(ABC):
     @abstractmethod
     def take(self) -> Work:
         """The next work to put into a slot."""
+
+    @abstractmethod
+    def put_back(self, work: Work) -> None:
+        """Work that was taken has to be taken again: it lost its slot, and goes on later."""
 
     @abstractmethod
     def complete(self) -> None:

@@ -58,6 +58,7 @@ class LoadedModel:
             cleaning,
             max_queue=max_queue,
             cont_batching=options.cont_batching,
+            cells=options.ctx_len if options.shared_context else None,
             before_close=self._gate.close,
         )
 
@@ -110,6 +111,7 @@ class LoadedModel:
                     prompt,
                     self.runtime,
                     self._samplers,
+                    post=self.scheduler.post,
                     submitted=submitted,
                     reuse=one.cache_prompt and self.options.caching,
                     constraint=None if start is None else start(),

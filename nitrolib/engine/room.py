@@ -43,6 +43,7 @@ class Room:
         self.truncated = False
         self.dropped = 0
         self._times = self._evaluated = self._kept = 0
+        self._crowded = False
 
     def make(self, sampled: int) -> Discard | None:
         """What has to go so that the answer can go on after `sampled` tokens; None if it ends."""
@@ -66,8 +67,16 @@ class Room:
         self._full_at += gone
         self.until = min(self.limit, self._full_at)
 
+    def crowded(self) -> None:
+        """The KV cache of all slots together is full, before the context of this one is."""
+        self.truncated = self._crowded = True
+
     def notes(self) -> tuple[str, ...]:
         """What a Completion says of it."""
+        crowded = ("the answer was cut: the KV cache has no room for more",)
+        return self._shift_notes() + (crowded if self._crowded else ())
+
+    def _shift_notes(self) -> tuple[str, ...]:
         if not self._times:
             return ()
         again = f", {self._evaluated} evaluated again" if self._evaluated else ""

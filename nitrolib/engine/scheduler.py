@@ -12,13 +12,12 @@ import logging
 import os
 import threading
 import weakref
-from collections import deque
 from concurrent.futures import Future
 from functools import partial
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from ..backends.base import Feed
+from ..backends.base import NoRoom
 from ..errors import (
     BackendError,
     Cancelled,
@@ -27,7 +26,12 @@ from ..errors import (
     NitroError,
     Overloaded,
 )
-from .job import Job, MakeError, clock, enter_loop, refuse_in_loop
+from .admission import Admission
+from .interruption import Interruption
+from .job import Job, MakeError, Work, clock, enter_loop, refuse_in_loop
+from .planning import planner
+from .post import Post
+from .seating import Seating
 from .slots import SlotTable
 
 if TYPE_CHECKING:
@@ -35,21 +39,17 @@ if TYPE_CHECKING:
 
     from ..backends.base import Runtime
     from .cleaning import CleaningPolicy
+    from .planning import Step
     from .slots import Slot
 
-__all__ = ["PREFILL_CHUNK", "Scheduler", "StopReason"]
+__all__ = ["Scheduler", "StopReason"]
 
 StopReason = Literal["unload", "shutdown"]
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
-PREFILL_CHUNK = 64
-"""Prompt tokens in one step of a slot. Between two chunks the loop notices cancellation and
-deadlines and gives decoding neighbours their token, so a chunk is the longest anybody waits.
-Chunks are cut at fixed multiples from position 0, whatever runs beside them: native results depend
-on how tokens are grouped, and a seeded request must give the same tokens alone and in company."""
-
 _EXIT_PATIENCE_S = 10.0  # longest wait at interpreter exit for a native step to return
+_INTERRUPT_AGAIN_S = 0.01
 
 
 class Scheduler:
@@ -62,14 +62,13 @@ class Scheduler:
         *,
         max_queue: int,
         cont_batching: bool,
+        cells: int | None = None,
         before_close: Callable[[], None] = lambda: None,
     ) -> None:
         self.runtime = runtime
-        self.cleaning = cleaning
         self.slots = SlotTable(runtime)
-        self._cont_batching = cont_batching
+        self.post = Post()
         self._before_close = before_close
-        self._chunk = min(PREFILL_CHUNK, runtime.n_batch)
         self.places = runtime.n_seq + max_queue  # jobs that may be here at once
         self._inbox: SimpleQueue[Callable[[], None]] = SimpleQueue()
         # What the lock guards: `_accepting`, `_broken` and `_jobs`, all unfinished jobs.
@@ -78,9 +77,13 @@ class Scheduler:
         self._broken: BackendError | None = None
         self._jobs: dict[Job, None] = {}
         # The rest belongs to the scheduler's thread.
-        self._waiting: deque[Job] = deque()
+        self._planner = planner(runtime)
+        self._interruption = Interruption(runtime)
+        self._seating = Seating(runtime, self.slots)
+        self._admission = Admission(
+            self.slots, self._seating, cleaning, cont_batching=cont_batching, cells=cells
+        )
         self._next_deadline = float("inf")
-        self._clean_owed = False
         self._mean_s = 1.0  # what one turn in a slot took lately, for retry_after_s
         self._stop_reason: StopReason | None = None
         self._pid = os.getpid()
@@ -107,8 +110,10 @@ class Scheduler:
             self._inbox.put(partial(self._enqueue, jobs))
 
     def cancel(self, job: Job) -> None:
-        """End a job at the next step. Takes no lock: it may be called by the garbage collector."""
+        """End a job at the next step, or sooner where the runtime can be interrupted. Takes no
+        lock: it may be called by the garbage collector."""
         self._inbox.put(partial(self._cancel, job))
+        self._interruption.leaves(job)
 
     def call(self, function: Callable[[], T]) -> T:
         """Run `function` in the scheduler's thread between two steps and return what it returns."""
@@ -122,7 +127,7 @@ class Scheduler:
 
     def clear_idle(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Empty the KV cache of every idle slot. Returns the slots cleared and the busy ones."""
-        return self.call(self._clear_idle)
+        return self.call(self._admission.clear_idle)
 
     def stop(self, reason: StopReason, timeout: float | None = None) -> None:
         """End every job, close the runtime, and wait for that. Safe to call twice."""
@@ -132,11 +137,12 @@ class Scheduler:
         with self._lock:
             self._accepting = False
         self.stop_soon(reason)
-        self._thread.join(timeout)
+        self._join(timeout)
 
     def stop_soon(self, reason: StopReason) -> None:
         """Ask for the end without waiting. Takes no lock, as `cancel`."""
         self._inbox.put(partial(self._stop, reason))
+        self._interruption.everything()
 
     def counts(self) -> tuple[int, int]:
         """How many slots are busy and how many jobs wait for one."""
@@ -167,13 +173,15 @@ class Scheduler:
         if self._stop_reason is not None:
             return
         self._expire()
-        self._admit()
-        feeds = self._schedule()
-        if not feeds:
+        self._seating.go_on()
+        self._admission.admit()
+        step = self._planner.next(self.slots)
+        self.post.send()
+        if not step.feeds:
             self._sleep()
-            return
-        error = self._run(feeds)
-        self._record(feeds, error)
+        elif self._begin(step):
+            error = self._run(step)
+            self._record(step, error)
 
     def _run_messages(self) -> None:
         while not self._inbox.empty():
@@ -187,42 +195,26 @@ class Scheduler:
             return
         message()
 
-    def _schedule(self) -> list[Feed]:
-        """One token for every decoding slot in slot order, then prompt chunks: of all slots while
-        none decodes, else of the one that was admitted first, so that neighbours of a decoding
-        slot delay it by one chunk a token, however many they are."""
-        feeds, prefilling = [], []
-        for slot in self.slots:
-            work = slot.work
-            if work is None:
-                continue
-            if slot.decoding:
-                feeds.append(Feed(slot.number, (work.next_token,)))
-            else:
-                prefilling.append(slot)
-        if feeds and len(prefilling) > 1:
-            prefilling = [min(prefilling, key=_last_used)]
-        feeds.extend(self._next_chunk(slot) for slot in prefilling)
-        return feeds
+    def _begin(self, step: Step) -> bool:
+        """Whether to run the step: a message that came before it could be interrupted for it is
+        read first."""
+        if not step.prefilling or not self._interruption.possible:
+            return True
+        self._interruption.before(slot.work.job for slot in step.prefilling if slot.work)
+        return self._inbox.empty()
 
-    def _next_chunk(self, slot: Slot) -> Feed:
-        work = slot.work
-        assert work is not None
-        start = len(slot.tokens)
-        end = (start // self._chunk + 1) * self._chunk
-        tokens = work.prompt[start:end]
-        return Feed(slot.number, tokens, work.output if end >= len(work.prompt) else "none")
-
-    def _run(self, feeds: list[Feed]) -> BackendError | None:
+    def _run(self, step: Step) -> BackendError | None:
         try:
-            self.runtime.decode(feeds)
+            self.runtime.decode(step.feeds)
         except BackendError as error:
             return error
+        finally:
+            self._interruption.after()
         return None
 
-    def _record(self, feeds: list[Feed], error: BackendError | None) -> None:
+    def _record(self, step: Step, error: BackendError | None) -> None:
         """Take the outputs of what was evaluated, and end what failed."""
-        evaluated, failed = self.slots.record(feeds, error)
+        evaluated, failed = self.slots.record(step.feeds, error)
         for number in failed:
             work = self.slots[number].work
             if work is not None and error is not None:
@@ -233,6 +225,8 @@ class Scheduler:
                 self._advance(slot)
             elif slot.work is not None:
                 slot.work.prefilled(len(slot.tokens))
+        if isinstance(error, NoRoom):
+            self._make_room(step, error)
 
     def _advance(self, slot: Slot) -> None:
         work = slot.work
@@ -247,76 +241,47 @@ class Scheduler:
             log.exception("a request failed")
             self._end(work.job, _always(_backend_error(exc)))
             return
-        if not done:
-            if work.discard is not None:
-                self.slots.shift(slot, work.discard)
-            return
+        if done:
+            self._done(slot, work)
+        elif work.discard is not None:
+            self.slots.shift(slot, work.discard)
+
+    def _done(self, slot: Slot, work: Work) -> None:
         # The slot is free before the reader hears of the end: who has an answer finds it free.
-        self.slots.free(slot)
+        self._free(slot)
         self._mean_s += 0.2 * (clock() - slot.since - self._mean_s)
         if work.job.finished:
             self._forget(work.job)
             _deliver(work.job, work.job.complete)
 
-    # ---- admission -------------------------------------------------------------------------
+    def _free(self, slot: Slot) -> None:
+        self.slots.free(slot)
+        self._admission.slot_given_back()
+
+    def _make_room(self, step: Step, error: NoRoom) -> None:
+        """The KV cache was too full for the step. What idle slots keep for later goes first, then
+        the work of the job that came last waits until another ends."""
+        if self.slots.drop_oldest():
+            return
+        fed = {feed.seq for feed in step.feeds}
+        running = [slot for slot in self.slots if slot.tokens or slot.number in fed]
+        latest = max(running, key=_arrival)
+        work = latest.work
+        assert work is not None
+        if len(running) > 1:
+            self._admission.set_back(self.slots.set_back(latest))
+        elif work.out_of_room():
+            self._done(latest, work)
+        else:
+            self._end(work.job, _always(error))
 
     def _enqueue(self, jobs: tuple[Job, ...]) -> None:
         for job in jobs:
-            if job in self._jobs:  # else it ended before it came here
-                self._line_up(job)
-
-    def _line_up(self, job: Job) -> None:
-        if job.kind == "chat":
-            job.clean_first = self.cleaning.chat_accepted()
-        if job.deadline is not None:
-            self._next_deadline = min(self._next_deadline, job.deadline)
-        self._waiting.append(job)
-
-    def _admit(self) -> None:
-        """Give idle slots to waiting jobs, in the order of arrival.
-
-        A job that asked for a busy slot waits for it and lets those behind it pass: first come,
-        first served for every slot. A due cleaning lets nobody pass.
-        """
-        if not self._waiting or (self.slots.decoding() and not self._cont_batching):
-            return
-        idle = self.slots.idle()
-        passed: list[Job] = []
-        while idle and self._waiting:
-            job = self._waiting[0]
-            if self._must_clean(job):
-                if len(idle) < len(self.slots):
-                    break
-                self._clean(job)
-            self._waiting.popleft()
-            wanted = job.id_slot
-            if wanted >= 0 and not self.slots[wanted].idle:
-                passed.append(job)
+            if job not in self._jobs:  # it ended before it came here
                 continue
-            candidates = [self.slots[wanted]] if wanted >= 0 else idle
-            idle.remove(self.slots.seat(job.take(), candidates))
-            if job.waiting:
-                self._waiting.append(job)
-        self._waiting.extendleft(reversed(passed))
-
-    def _must_clean(self, job: Job) -> bool:
-        return job.clean_first or (self._clean_owed and job.kind == "chat")
-
-    def _clean(self, job: Job) -> None:
-        for slot in self.slots:
-            self.slots.clear(slot)
-        self.cleaning.cleaned()
-        self._clean_owed = job.clean_first = False
-
-    def _clear_idle(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        idle = self.slots.idle()
-        for slot in idle:
-            self.slots.clear(slot)
-        self.cleaning.reset()
-        return (
-            tuple(slot.number for slot in idle),
-            tuple(slot.number for slot in self.slots if not slot.idle),
-        )
+            if job.deadline is not None:
+                self._next_deadline = min(self._next_deadline, job.deadline)
+            self._admission.join(job)
 
     # ---- every other end -------------------------------------------------------------------
 
@@ -340,12 +305,9 @@ class Scheduler:
         if not self._forget(job):
             return
         try:
-            with contextlib.suppress(ValueError):
-                self._waiting.remove(job)
-            if job.clean_first:  # the cleaning it was to bring falls to the next chat
-                self._clean_owed = True
+            self._admission.leave(job)
             for slot in self.slots.of(job):
-                self.slots.free(slot)
+                self._free(slot)
         finally:
             _deliver(job, partial(job.end, make))
 
@@ -354,6 +316,17 @@ class Scheduler:
             known = job in self._jobs
             self._jobs.pop(job, None)
         return known
+
+    def _join(self, timeout: float | None) -> None:
+        """Wait for the loop's end. A decode that began just when it was to be interrupted is
+        interrupted again."""
+        if not self._interruption.possible:
+            self._thread.join(timeout)
+            return
+        give_up = clock() + (threading.TIMEOUT_MAX if timeout is None else timeout)
+        while self._thread.is_alive() and (left := give_up - clock()) > 0:
+            self._thread.join(min(left, _INTERRUPT_AGAIN_S))
+            self._interruption.everything()
 
     def _stop(self, reason: StopReason) -> None:
         if self._stop_reason is None:
@@ -371,6 +344,8 @@ class Scheduler:
             with self._lock:
                 self._broken = _backend_error(worse)
             self._end_all(_always(_backend_error(exc)))
+        self._admission.slot_given_back()
+        self.post.send()
 
     def _end_all(self, make: MakeError) -> None:
         with self._lock:
@@ -391,6 +366,8 @@ class Scheduler:
         self._end_all(
             lambda partial: Cancelled(f"ended by {reason}", reason=reason, partial=partial)
         )
+        self.post.send()
+        self._interruption.close()
         try:
             self._before_close()
             self.runtime.close()
@@ -398,8 +375,9 @@ class Scheduler:
             log.exception("closing the runtime failed")
 
 
-def _last_used(slot: Slot) -> int:
-    return slot.last_used
+def _arrival(slot: Slot) -> tuple[float, int]:
+    assert slot.work is not None
+    return slot.work.job.submitted, slot.last_used
 
 
 def _always(error: NitroError) -> MakeError:

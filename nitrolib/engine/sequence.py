@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ..backends.base import Runtime
     from ..sampling import Constraint
     from .choices import Choices
+    from .post import Post
     from .probs import ProbsRecorder
     from .samplers import Samplers
 
@@ -44,12 +45,13 @@ class GenerationSequence(Job, Work):
         runtime: Runtime,
         samplers: Samplers,
         *,
+        post: Post,
         submitted: float,
         reuse: bool,
         constraint: Constraint | None = None,
         choices: Choices | None = None,
     ) -> None:
-        super().__init__(Outbox[Completion](), submitted=submitted, timeout_s=request.timeout_s)
+        super().__init__(Outbox[Completion](post), submitted=submitted, timeout_s=request.timeout_s)
         params, vocabulary = request.params, runtime.vocabulary
         self.request = request
         self.kind = request.kind
@@ -80,7 +82,9 @@ class GenerationSequence(Job, Work):
         self._finish_reason: FinishReason | None = None
         self._tail = ""  # text of the last chunk
         self._slot = -1
+        self._taken = False
         self._cached = self._evaluated = 0
+        self._told_evaluated = -1  # how much of the prompt the reader knows to be evaluated
         self._started: float | None = None
         self._first_token: float | None = None
 
@@ -90,7 +94,7 @@ class GenerationSequence(Job, Work):
 
     @property
     def waiting(self) -> bool:
-        return self._started is None
+        return not self._taken
 
     @property
     def finished(self) -> bool:
@@ -110,25 +114,41 @@ class GenerationSequence(Job, Work):
         return None if self._choices is None else self._choices.donor
 
     def take(self) -> Work:
+        self._taken = True
         return self
 
-    def start(self, slot: int, cached: int) -> None:
-        self._slot, self._cached = slot, cached
-        self._evaluated = cached
-        self._started = clock()
+    def put_back(self, work: Work) -> None:  # noqa: ARG002 -- it is this one
+        self._taken = False
+
+    def seated(self, slot: int) -> None:
+        self._slot = slot
         if self._choices is not None:
-            self._choices.started(slot)
+            self._choices.seated(slot)
+
+    def start(self, cached: int) -> None:
+        if self._first_token is not None:  # it goes on: the account of the prompt is closed
+            return
+        self._cached = self._evaluated = cached
+        if self._started is None:
+            self._started = clock()
         self._tell_progress()
 
     def prefilled(self, held: int) -> None:
-        if self._first_token is None:  # else it is what a shift left
+        if self._first_token is None:  # else what was lost is evaluated again
             self._evaluated = held
             self._tell_progress()
 
-    def shifted(self, tokens: list[int], evaluated: int) -> None:
+    def resume(self, tokens: list[int]) -> None:
+        self.prompt = tokens
+
+    def shifted(self, evaluated: int) -> None:
         assert self.discard is not None
         self._room.shifted(self.discard, evaluated)
-        self.prompt, self.discard = tokens, None
+        self.discard = None
+
+    def out_of_room(self) -> bool:
+        self._room.crowded()
+        return self._ended("length", self._answer.flush())
 
     def advance(self, runtime: Runtime, slot: int) -> bool:
         """Sample one token, let its text out. True at the end of the answer."""
@@ -220,9 +240,10 @@ class GenerationSequence(Job, Work):
 
     def _tell_progress(self) -> None:
         request = self.request
-        if not request.return_progress:
-            return
+        if not request.return_progress or self._evaluated <= self._told_evaluated:
+            return  # not asked for, or it was set back and catches up
         assert self._started is not None
+        self._told_evaluated = self._evaluated
         progress = Progress(
             total=len(self._prompt),
             cached=self._cached,

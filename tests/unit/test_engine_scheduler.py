@@ -11,7 +11,7 @@ import pytest
 from support.fake_runtime import BOS, Brake, FakeRuntime, assert_at_rest, fake_engine
 
 from nitrolib.engine import CacheCleaningPolicy, GenerationRequest
-from nitrolib.engine.scheduler import PREFILL_CHUNK
+from nitrolib.engine.planning import PREFILL_CHUNK
 from nitrolib.errors import (
     BackendError,
     Cancelled,
@@ -613,7 +613,7 @@ def test_a_slot_that_cannot_be_given_back_strands_nobody(setup, caplog):
     def flaky(seq, n):
         if failures:
             raise failures.pop()
-        keep(seq, n)
+        return keep(seq, n)
 
     runtime.keep = flaky
     handle.cancel()

@@ -861,12 +861,22 @@ def test_missing_empty_and_mixed_input_is_400(rest: Rest, given: Any) -> None:
     assert rest.engine.embeds == []
 
 
-def test_other_encodings_and_sizes_are_refused(rest: Rest) -> None:
+def test_fewer_dimensions_are_the_first_ones_at_length_one(rest: Rest) -> None:
+    (entry,) = rest.post(EMBED, {"input": "a", "dimensions": 2}).json["data"]
+    assert entry["embedding"] == pytest.approx([0.6, -0.8])  # the third is 0 in the whole
+    (entry,) = rest.post(EMBED, {"input": "a", "dimensions": 1}).json["data"]
+    assert entry["embedding"] == [1.0]
+    answer = rest.post(EMBED, {"input": "a", "dimensions": 2, "encoding_format": "base64"})
+    packed = base64.b64decode(answer.json["data"][0]["embedding"])
+    assert struct.unpack("<2f", packed) == pytest.approx((0.6, -0.8))
+
+
+def test_other_encodings_and_more_dimensions_are_refused(rest: Rest) -> None:
     answer = rest.post(EMBED, {"input": "a", "encoding_format": "hex"})
     assert (answer.status, answer.json["error"]["param"]) == (400, "encoding_format")
     assert rest.post(EMBED, {"input": "a", "dimensions": 3}).status == 200
-    answer = rest.post(EMBED, {"input": "a", "dimensions": 2})
-    assert (answer.status, answer.json["error"]["code"]) == (400, "unsupported")
+    answer = rest.post(EMBED, {"input": "a", "dimensions": 4})
+    assert (answer.status, answer.json["error"]["param"]) == (400, "dimensions")
 
 
 def test_embeddings_without_a_model_or_without_leave_are_409(empty: Rest) -> None:

@@ -1,0 +1,69 @@
+"""Interruption: ends a native decode early when somebody it works for is gone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+from .alarm import Alarm
+from .job import in_loop
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from ..backends.base import InterruptibleRuntime, Runtime
+    from .job import Job
+
+__all__ = ["Interruption"]
+
+
+class Interruption:
+    """A prompt may keep the native library busy for seconds. Where the runtime can be interrupted,
+    its request is cancelled, or meets its deadline, within milliseconds nevertheless: what was
+    evaluated meanwhile is lost, and the others are fed again. A step that only decodes is not worth
+    that: it ends soon by itself.
+
+    `before` and `after` belong to the scheduler's thread and frame each decode.
+
+    possible: whether the runtime can be interrupted.
+    """
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = cast("InterruptibleRuntime", runtime)
+        self.possible = "interrupt" in runtime.capabilities
+        self._jobs: frozenset[Job] = frozenset()  # whose prompts are being evaluated
+        self._alarm = Alarm(self._interrupt)
+
+    def before(self, jobs: Iterable[Job]) -> None:
+        """A decode will evaluate parts of the prompts of `jobs`."""
+        if not self.possible:
+            return
+        self._jobs = frozenset(jobs)
+        deadlines = [job.deadline for job in self._jobs if job.deadline is not None]
+        if deadlines:
+            self._alarm.set(min(deadlines))
+
+    def after(self) -> None:
+        """It has returned."""
+        if self._jobs:
+            self._alarm.unset()
+            self._jobs = frozenset()
+
+    def leaves(self, job: Job) -> None:
+        """Nobody waits for that job any more. From any thread, perhaps a garbage collection: takes
+        no lock."""
+        if job in self._jobs:
+            self._interrupt()
+
+    def everything(self) -> None:
+        """Nobody waits for anything any more. From any thread, as `leaves`."""
+        if self.possible:
+            self._interrupt()
+
+    def close(self) -> None:
+        """The runtime is about to be closed."""
+        self.possible = False
+        self._alarm.close()
+
+    def _interrupt(self) -> None:
+        if not in_loop():  # a collection in the loop's own thread: no decode runs
+            self._runtime.interrupt()
