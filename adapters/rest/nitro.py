@@ -8,7 +8,8 @@ from flask import Blueprint, jsonify
 
 from nitrolib.errors import InvalidRequest, ModelAlreadyLoaded, ModelNotLoaded, NitroError
 
-from . import bodies, chat, nitro_embeddings, nitro_load, nitro_status
+from . import bodies, chat, nitro_load, nitro_status
+from . import embeddings as vectors
 from .chat import ChatDialect
 from .dialects import Dialect, add_route
 from .nitro_errors import error_body, load_failed
@@ -84,10 +85,10 @@ def apply_template() -> ResponseReturnValue:
 def embeddings() -> ResponseReturnValue:
     body, defaults = bodies.read("nitro", "EmbeddingsRequest")
     with chat.select(body) as lease:
-        nitro_embeddings.check(body, lease.status)
-        vectors = embed(lease, nitro_embeddings.inputs(body))
+        vectors.check(body, lease.status)
+        made = embed(lease, vectors.inputs(body))
     encoding = body.get("encoding_format", defaults["encoding_format"])
-    return jsonify(nitro_embeddings.answer(vectors, encoding))
+    return jsonify(vectors.answer(made, encoding, body.get("dimensions")))
 
 
 def _add_routes() -> None:

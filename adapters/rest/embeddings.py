@@ -1,13 +1,14 @@
-"""Embeddings of the Nitro dialect: the four forms of input, and the two encodings of vectors."""
+"""Embeddings: the four forms of input, and the two encodings of vectors, whole or shortened."""
 
 from __future__ import annotations
 
 import base64
+import math
 import struct
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from nitrolib.errors import Unsupported
+from nitrolib.errors import InvalidRequest
 
 from .problem import Refused
 
@@ -24,12 +25,12 @@ def check(body: Mapping[str, Any], model: ModelStatus) -> None:
     if not model.embedding:
         message = "The model was loaded with embedding false; load it with embedding true"
         raise Refused(HTTPStatus.CONFLICT, message, "embedding_disabled")
-    if body.get("dimensions", model.n_embd) != model.n_embd:
-        raise Unsupported(
-            f"dimensions must be the model's own, {model.n_embd}, got {body['dimensions']}",
+    if body.get("dimensions", 1) > model.n_embd:
+        raise InvalidRequest(
+            f"dimensions must be at most the model's own, {model.n_embd}, got {body['dimensions']}",
             field="dimensions",
             value=body["dimensions"],
-            allowed=str(model.n_embd),
+            allowed=f"1 to {model.n_embd}",
         )
 
 
@@ -43,16 +44,30 @@ def inputs(body: Mapping[str, Any]) -> Any:
     return _ids(given)
 
 
-def answer(embeddings: Embeddings, encoding: str) -> dict[str, Any]:
-    """The answer; *encoding* is "float" or "base64" (of little-endian float32)."""
+def answer(
+    embeddings: Embeddings, encoding: str, dimensions: int | None = None, model: str = "_"
+) -> dict[str, Any]:
+    """The answer, which calls the model *model*.
+
+    encoding: "float" or "base64" (of little-endian float32).
+    dimensions: numbers to keep of every vector, which then has length 1 again; None is all.
+    """
     encode = _to_base64 if encoding == "base64" else list
     data = [
-        {"embedding": encode(vector), "index": index, "object": "embedding"}
+        {"embedding": encode(_shortened(vector, dimensions)), "index": index, "object": "embedding"}
         for index, vector in enumerate(embeddings.vectors)
     ]
     count = embeddings.prompt_tokens
     usage = {"prompt_tokens": count, "total_tokens": count}
-    return {"data": data, "model": "_", "object": "list", "usage": usage}
+    return {"data": data, "model": model, "object": "list", "usage": usage}
+
+
+def _shortened(vector: Sequence[float], dimensions: int | None) -> Sequence[float]:
+    if dimensions is None or dimensions >= len(vector):
+        return vector
+    kept = vector[:dimensions]
+    length = math.hypot(*kept)
+    return [one / length for one in kept] if length else kept
 
 
 def _ids(items: Sequence[Any]) -> list[int]:
