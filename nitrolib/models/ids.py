@@ -63,7 +63,7 @@ def id_from_name(name: str) -> str:
 def is_direct(folder: Path, root: Path) -> bool:
     """Whether *folder* lies below *root* as its name says, no link on the way."""
     try:
-        real = os.path.join(os.path.realpath(root), folder.relative_to(root))
+        real = os.path.normpath(os.path.join(os.path.realpath(root), folder.relative_to(root)))
         return os.path.normcase(os.path.realpath(folder)) == os.path.normcase(real)
     except (OSError, ValueError):  # a loop of links, a NUL, another drive
         return False

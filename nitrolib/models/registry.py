@@ -249,7 +249,10 @@ class Registry:
             if os.listdir(folder) if folder.is_dir() else True:
                 raise Conflict(f"{manifest.id!r} is taken by other models", id=manifest.id)
             return None
-        entry = self.get(manifest.id)
+        try:
+            entry = self.get(manifest.id)
+        except ModelNotFound as error:
+            raise Conflict(f"{manifest.id!r} is taken: {error.message}", id=manifest.id) from error
         if entry.manifest.source_url == manifest.source_url or (
             entry.source_url == manifest.source_url
         ):
