@@ -1,4 +1,4 @@
-"""Who may use the server: Host and Origin allow-lists, CORS answers, the API key.
+"""Who may use the server: Host and Origin allow-lists, CORS answers, API keys.
 
 A page on another site must not drive, load into or read from a local engine. The Origin header
 tells which page a browser sends for; the Host header tells a page that has its own name resolve to
@@ -8,40 +8,50 @@ this machine (DNS rebinding) from one that was opened here. Both are checked bef
 from __future__ import annotations
 
 import hmac
+import logging
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from werkzeug.exceptions import MethodNotAllowed
+from flask import Response, current_app, g
 
 from nitrolib.config import is_loopback
 from nitrolib.validation import shorten
 
+from .dialects import answering
 from .problem import Refused
 
 if TYPE_CHECKING:
-    from flask import Flask, Request, Response
+    from flask import Flask, Request
 
     from nitrolib.config import Settings
 
     from .dialects import Dialect
 
-__all__ = ["Access", "register"]
+__all__ = ["Access", "key_name", "register"]
 
-PUBLIC = frozenset({"/healthz"})  # answered without a key, besides those of the dialects
+log = logging.getLogger(__name__)
+
+HEALTH = "/healthz"
+PUBLIC = frozenset({HEALTH})  # answered without a key, besides those of the dialects
+_DAY_S = 86400
 
 
 class Access:
-    """The rules of one server, from its settings."""
+    """The rules of one server, from its settings. Raises InvalidRequest for keys that cannot be
+    used."""
 
     def __init__(self, settings: Settings, spoken: tuple[Dialect, ...]) -> None:
         self._public = PUBLIC.union(*(dialect.public for dialect in spoken))
+        self._keys = [(key.name, key.key.encode()) for key in settings.api_keys()]
         self._origins = frozenset(origin.rstrip("/").lower() for origin in settings.cors_origins)
         self._any_origin = "*" in self._origins
         # A name that the operator lets pages come from is a name this server may be called by.
-        self._hosts = frozenset(urlsplit(origin).hostname for origin in self._origins)
-        self._check_host = settings.is_local and not self._any_origin
-        self._key = settings.api_key.encode() if settings.api_key else None
+        names = {urlsplit(origin).hostname for origin in self._origins}
+        self._hosts = frozenset({*names, *map(str.lower, settings.allow_hosts)})
+        self._check_host = bool(settings.allow_hosts) or (
+            settings.is_local and not self._any_origin
+        )
 
     def check(self, request: Request) -> Response | None:
         """Raise Refused for a request that is not allowed; answer a preflight."""
@@ -100,18 +110,33 @@ class Access:
             )
 
     def _check_key_of(self, request: Request) -> None:
-        if self._key is None or request.path in self._public:
+        """Everything needs a key, unknown paths too, but for what is public."""
+        if not self._keys or request.path in self._public:
             return
-        scheme, _, given = request.headers.get("Authorization", "").partition(" ")
-        # Encoded first: compare_digest takes text only where it is ASCII.
-        right = hmac.compare_digest(given.strip().encode("utf-8", "replace"), self._key)
-        if scheme.lower() != "bearer" or not right:
+        name = self._whose(_given_key(request))
+        if name is None:
             raise Refused(
                 HTTPStatus.UNAUTHORIZED,
                 "the API key is missing or wrong",
                 "invalid_api_key",
                 {"WWW-Authenticate": "Bearer"},
             )
+        g.key_name = name
+        log.info("key %s: %s %s", name, request.method, request.path)
+
+    def _whose(self, given: bytes) -> str | None:
+        """The name of a key; the time it takes does not tell which keys come close."""
+        found = None
+        for name, key in self._keys:
+            if hmac.compare_digest(given, key):
+                found = name
+        return found
+
+
+def key_name() -> str | None:
+    """Whose key the current request came with; None where it needed none."""
+    name: str | None = g.get("key_name")
+    return name
 
 
 def register(app: Flask, settings: Settings, spoken: tuple[Dialect, ...]) -> None:
@@ -123,14 +148,23 @@ def register(app: Flask, settings: Settings, spoken: tuple[Dialect, ...]) -> Non
     app.after_request(lambda response: access.mark(request, response))
 
 
-def _preflight(request: Request) -> Response | None:
-    """The answer to OPTIONS on a route that exists; None leaves an unknown one to its 404."""
-    from flask import Response
+def _given_key(request: Request) -> bytes:
+    """The key of a request; b"" is never one. Encoded: compare_digest takes text only where it is
+    ASCII."""
+    authorization = request.headers.get("Authorization", "")
+    other = answering(request, current_app).key_header
+    if not authorization and other is not None:
+        return request.headers.get(other, "").strip().encode("utf-8", "replace")
+    scheme, _, given = authorization.partition(" ")
+    return given.strip().encode("utf-8", "replace") if scheme.lower() == "bearer" else b""
 
-    error = request.routing_exception
-    if not isinstance(error, MethodNotAllowed):
+
+def _preflight(request: Request) -> Response | None:
+    """The answer to OPTIONS on a path that exists; None leaves an unknown one to its 404."""
+    adapter = current_app.create_url_adapter(request)
+    methods = sorted({*(adapter.allowed_methods() if adapter else ())} - {"HEAD", "OPTIONS"})
+    if not methods:
         return None
-    methods = sorted({*(error.valid_methods or ())} - {"HEAD"})
     wanted = request.headers.get("Access-Control-Request-Headers", "").lower()
     response = Response(status=HTTPStatus.OK)
     response.headers["Allow"] = ", ".join([*methods, "OPTIONS"])
@@ -139,4 +173,5 @@ def _preflight(request: Request) -> Response | None:
     response.headers["Access-Control-Allow-Headers"] = (
         "*, Authorization" if "authorization" in wanted else "*"
     )
+    response.headers["Access-Control-Max-Age"] = str(_DAY_S)
     return response

@@ -47,6 +47,13 @@ def create_app(engine: Engine | None = None, settings: Settings | None = None) -
     app.extensions["nitrolib"] = Service.open(engine, settings)
     any_case = ["/healthz", *(path for dialect in spoken for path in dialect.any_case)]
     app.wsgi_app = LowerCasePaths(app.wsgi_app, any_case)  # type: ignore[method-assign]
+    if settings.trusted_proxies:
+        from werkzeug.middleware.proxy_fix import ProxyFix
+
+        # Of what a proxy tells only the client's address is taken: nothing else is needed here.
+        app.wsgi_app = ProxyFix(  # type: ignore[method-assign]
+            app.wsgi_app, x_for=settings.trusted_proxies, x_proto=0
+        )
     return app
 
 

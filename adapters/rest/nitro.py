@@ -6,7 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from flask import Blueprint, jsonify
 
-from nitrolib.errors import InvalidRequest, ModelAlreadyLoaded, ModelNotLoaded, NitroError
+from nitrolib.errors import (
+    Forbidden,
+    InvalidRequest,
+    ModelAlreadyLoaded,
+    ModelNotLoaded,
+    NitroError,
+)
 
 from . import bodies, chat, nitro_load, nitro_status
 from . import embeddings as vectors
@@ -48,8 +54,8 @@ def load() -> ResponseReturnValue:
     asked = nitro_load.from_body(*bodies.read("nitro", "LoadModelRequest"))
     here = service()
     try:
-        seat = here.load(asked.path, asked.options, asked.profile)
-    except (InvalidRequest, ModelAlreadyLoaded):
+        seat = here.load(here.paths.check(asked.path), asked.options, asked.profile)
+    except (InvalidRequest, ModelAlreadyLoaded, Forbidden):
         raise
     except NitroError as error:
         return load_failed(error)

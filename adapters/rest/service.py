@@ -11,6 +11,7 @@ from nitrolib.errors import ModelNotFound, ModelNotLoaded
 from nitrolib.models import ModelPool, Registry
 
 from .disconnect import Watcher
+from .model_paths import ModelPaths
 from .profile import Profile
 
 if TYPE_CHECKING:
@@ -104,13 +105,14 @@ class Service:
     """One server's state. Every method may be called from any thread.
 
     pool: the loaded models. registry: the models in the folder of the settings.
-    watcher: notices clients that go away.
+    paths: which files clients may name. watcher: notices clients that go away.
     """
 
     def __init__(self, pool: ModelPool, settings: Settings, *, owns_pool: bool) -> None:
         self.pool = pool
         self.settings = settings
         self.registry = Registry(settings.models_folder)
+        self.paths = ModelPaths(settings)
         self.watcher = Watcher()
         self._owns_pool = owns_pool
         self._opening = threading.Lock()
@@ -218,8 +220,9 @@ class Service:
         return self.pool.unload(name if seat is None else seat.key)
 
     def load(self, path: str, options: LoadOptions, profile: Profile) -> Seat:
-        """Load a model by its path where there is room, and talk to it as *profile* says. Raises
-        as Engine.load does, and ModelAlreadyLoaded while another is loaded or being loaded."""
+        """Load a model by its path, which `paths` has let pass, where there is room, and talk to it
+        as *profile* says. Raises as Engine.load does, and ModelAlreadyLoaded while another is
+        loaded or being loaded."""
         entry = self.registry.find(path)
         key = entry.id if entry is not None else profile.alias or Path(path).stem or path
         return self.pool.load(

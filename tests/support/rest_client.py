@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import json
+import shutil
+import tempfile
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,10 +46,20 @@ class Answer:
         return [json.loads(text.removeprefix("data: ")) for text in texts]
 
 
+@functools.cache
+def data_folder() -> str:
+    """A folder for what servers of this process keep, gone at its end."""
+    folder = tempfile.mkdtemp(prefix="nitro-tests-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
 class Rest:
-    """A served fake engine. Keyword arguments are settings."""
+    """A served fake engine. Keyword arguments are settings; without others, the Nitro dialect."""
 
     def __init__(self, *, loaded: bool = True, **settings: Any) -> None:
+        settings = {"dialects": ("nitro",), "data_dir": data_folder(), **settings}
+        self.document = settings["dialects"][0]
         self.engine = FakeEngine(loaded=loaded)
         self.app = create_app(self.engine, Settings(**settings))  # type: ignore[arg-type]
         self.http = self.app.test_client()
@@ -66,7 +80,7 @@ class Rest:
         answer = Answer(got.status_code, got.headers, got.data)
         got.close()  # as a server does when the answer is sent
         if answer.status >= 400:
-            schema("nitro", "Error").check(answer.json)
+            schema(self.document, "Error").check(answer.json)
         return answer
 
     def chat(self, **fields: Any) -> Answer:

@@ -100,10 +100,10 @@ def serve(config: str = "python:nitrolib.adapters.gunicorn", **settings: Any) ->
     """A server with *settings* (as NITRO_* variables; one native thread unless they say so), ready
     to answer; stopped at the end."""
     port = free_port()
-    given = {"port": port, "threads": 1, **settings}
-    variables = {f"NITRO_{name.upper()}": str(value) for name, value in given.items()}
     rest = {name: text for name, text in os.environ.items() if not name.startswith("NITRO_")}
     with tempfile.TemporaryDirectory() as folder:
+        given = {"port": port, "threads": 1, "data_dir": folder, **settings}
+        variables = {f"NITRO_{name.upper()}": str(value) for name, value in given.items()}
         log_path = Path(folder) / "log"
         with log_path.open("wb") as log:
             process = subprocess.Popen(

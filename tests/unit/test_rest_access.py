@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
+import functools
+import re
+from typing import TYPE_CHECKING
+
 import pytest
 from support.rest_client import CHAT, EMBED, HELLO, LOAD, STATUS, UNLOAD, Rest
+
+from nitrolib.adapters.rest.dialects import DIALECTS
+from nitrolib.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 ROUTES = [
     ("GET", "/healthz"),
@@ -163,3 +173,122 @@ def test_health_and_preflights_need_no_key() -> None:
     rest = Rest(api_key="key-1")
     assert rest.get("/healthz").status == 200
     assert rest.request("OPTIONS", CHAT).status == 200
+
+
+# ---- several keys --------------------------------------------------------------------------------
+
+
+def test_every_key_opens_and_the_log_tells_whose_it_was_and_never_the_key(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "keys"
+    file.write_text("anna:s3cret-1\n# old ones\nbob:s3cret-2\n")
+    rest = Rest(api_key_file=str(file), api_key="s3cret-3")
+    caplog.set_level("DEBUG")
+    for key in ("s3cret-1", "s3cret-2", "s3cret-3"):
+        assert rest.get(STATUS, headers={"Authorization": f"Bearer {key}"}).status == 200
+    assert rest.get(STATUS, headers={"Authorization": "Bearer s3cret-4"}).status == 401
+    names = [record.args[0] for record in caplog.records if "access" in record.name]
+    assert names == ["anna", "bob", "key-1"]
+    assert "s3cret" not in caplog.text
+
+
+def test_all_keys_are_compared_whichever_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    import hmac
+
+    compared: list[bytes] = []
+    real = hmac.compare_digest
+
+    def noted(given: bytes, key: bytes) -> bool:
+        compared.append(key)
+        return real(given, key)
+
+    monkeypatch.setattr(hmac, "compare_digest", noted)
+    rest = Rest(api_key="a:k1,b:k2,c:k3")
+    for key in ("k1", "k3", "none"):
+        compared.clear()
+        rest.get(STATUS, headers={"Authorization": f"Bearer {key}"})
+        assert compared == [b"k1", b"k2", b"k3"]
+
+
+def test_another_header_for_keys_is_a_matter_of_the_dialect() -> None:
+    answer = Rest(api_key="k").get(STATUS, headers={"X-Api-Key": "k"})
+    assert answer.status == 401
+
+
+def test_a_file_of_keys_that_cannot_be_used_stops_the_start(tmp_path: Path) -> None:
+    with pytest.raises(InvalidRequest, match="No such file"):
+        Rest(api_key_file=str(tmp_path / "none"))
+
+
+# ---- names of the server -------------------------------------------------------------------------
+
+
+def test_a_server_for_others_is_called_by_the_names_it_is_given() -> None:
+    rest = Rest(host="0.0.0.0", api_key="k", allow_hosts=("LLM.example",))
+    for host, status in (
+        ("llm.example", 200),
+        ("llm.example:3928", 200),
+        ("127.0.0.1:3928", 200),
+        ("other.example", 403),
+        ("llm.example.other", 403),
+    ):
+        assert rest.get("/healthz", headers={"Host": host}).status == status, host
+    assert Rest(allow_hosts=("a.example",)).get("/healthz", headers={"Host": "a.example"}).status
+
+
+# ---- every rule of the URL map -------------------------------------------------------------------
+
+
+@functools.cache
+def every_route() -> list[tuple[str, str]]:
+    """Method and path of every rule that the server of all dialects has, variables filled in."""
+    routes = set()
+    for rule in Rest(dialects=DIALECTS).app.url_map.iter_rules():
+        path = re.sub(r"<any\((\w+)[^>]*>", r"\1", rule.rule)
+        path = re.sub(r"<[^>]*>", "x", path)
+        routes |= {(method, path) for method in (rule.methods or set()) - {"OPTIONS"}}
+    return sorted(routes)
+
+
+def test_with_a_key_nothing_but_health_answers_without_it() -> None:
+    rest = Rest(dialects=DIALECTS, api_key="k")
+    open_paths = set()
+    for method, path in every_route():
+        got = rest.http.open(path, method=method, json={})
+        if got.status_code != 401:
+            open_paths.add(path)
+        got.close()
+    assert open_paths == {"/healthz", "/health", "/v1/health"} & {path for _, path in every_route()}
+    assert rest.engine.requests == []
+    assert rest.get("/unknown").status == 401
+
+
+@pytest.mark.parametrize(
+    "headers", [{"Origin": "https://example.org"}, {"Host": "example.org"}], ids=["origin", "host"]
+)
+def test_foreign_pages_and_names_are_refused_on_every_route_before_any_effect(
+    headers: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from nitrolib.adapters.rest.service import Service
+
+    rest = Rest(dialects=DIALECTS)
+    # Every view gets at models, settings and storage by this alone.
+    touched: list[str] = []
+    for name in ("use", "select", "start", "stop", "load", "store", "pool", "registry"):
+        monkeypatch.setattr(
+            Service, name, property(lambda _, n=name: touched.append(n)), raising=False
+        )
+    for method, path in every_route():
+        got = rest.http.open(path, method=method, json={}, headers=headers)
+        assert got.status_code == 403, (method, path)
+        got.close()
+    assert touched == []
+
+
+def test_every_path_answers_a_preflight() -> None:
+    rest = Rest(dialects=DIALECTS, api_key="k")
+    for method, path in every_route():
+        answer = rest.request("OPTIONS", path, headers={"Origin": "http://localhost"})
+        assert answer.status == 200, path
+        assert method in (*answer.headers["Access-Control-Allow-Methods"].split(", "), "HEAD")
