@@ -219,16 +219,16 @@ def beside(arguments: argparse.Namespace) -> Iterator[Row]:
     against the time of one chunk of that prompt."""
     path = model(arguments, "110M")
     with Side("nitrolib", path, slots=2, ctx=2304, threads=arguments.threads) as ours:
-        from nitrolib.engine.scheduler import SHARED_CHUNK
+        from nitrolib.engine.planning import BESIDE_DECODES
 
         ours.run("beside", tokens=2000, answer=400)
         found = [ours.run("beside", tokens=2000, answer=400) for _ in range(arguments.runs)]
-    chunks = 2000 / SHARED_CHUNK
+    chunks = 2000 / BESIDE_DECODES
     waits = tuple(one["gap_s"] / (one["prefill_s"] / chunks) for one in found)
     gap = statistics.median(one["gap_s"] for one in found)
     detail = f"longest wait {1e3 * gap:.0f} ms"
     yield Row(
-        f"longest wait of a decode beside a 2,000-token prefill / mean chunk of {SHARED_CHUNK}",
+        f"longest wait of a decode beside a 2,000-token prefill / mean chunk of {BESIDE_DECODES}",
         waits,
         "about 1",
         detail,

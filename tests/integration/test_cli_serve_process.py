@@ -123,12 +123,14 @@ def test_bench_measures_what_it_says(model: Path) -> None:
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     assert (told["prompt_tokens"], told["tokens"], told["repeat"]) == (40, 10, 2)
-    assert len(told["answers"]) == 2
-    for answer in told["answers"]:
+    (only,) = told["results"]
+    assert (only["concurrency"], only["ratio"], len(only["answers"])) == (1, 1.0, 2)
+    assert only["backend"] == told["models"][0]["backend"]
+    for answer in only["answers"]:
         assert (answer["prompt_tokens"], answer["completion_tokens"]) == (40, 10)
         assert answer["first_token_s"] >= answer["prefill_s"] > 0
     for name in ("prefill_tokens_per_s", "decode_tokens_per_s", "total_tokens_per_s"):
-        figures = told[name]
+        figures = only[name]
         assert 0 < figures["min"] <= figures["median"] <= figures["max"]
 
 
@@ -136,8 +138,35 @@ def test_bench_with_slots_runs_answers_side_by_side(model: Path) -> None:
     words = ["--model", model, "--threads", "1", "--ngl", "0", "--n-parallel", "2"]
     done = nitro("bench", *words, "--prompt-tokens", "20", "--tokens", "5", "--repeat", "1")
     assert done.returncode == 0, done.stderr
-    assert "1 of 2 at a time" in done.stdout
+    assert ", 2 at once\n" in done.stdout
     assert "decode, tokens/s" in done.stdout
+
+
+def test_bench_compares_backends_at_every_concurrency_and_draws_them(
+    model: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("llama_cpp")
+    picture = tmp_path / "bench.png"
+    words = ["--model", model, "--threads", "1", "--ngl", "0", "--repeat", "1", "--tokens", "4"]
+    words += ["--backends", "ctransformers,llama-cpp-python", "--concurrency", "2,1,2"]
+    done = nitro("bench", *words, "--prompt-tokens", "9", "--json", "--plot", picture)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert [(one["backend"], one["concurrency"]) for one in told["results"]] == [
+        ("ctransformers", 1),
+        ("llama-cpp-python", 1),
+        ("ctransformers", 2),
+        ("llama-cpp-python", 2),
+    ]
+    assert all(one["ratio"] == 1 for one in told["results"] if one["backend"] == "ctransformers")
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_bench_with_a_plot_that_cannot_be_written_measures_nothing(model: Path) -> None:
+    for name, why in (("bench.gif", "no ending of a picture"), ("/nowhere/b.png", "cannot write")):
+        done = nitro("bench", "--model", model, "--plot", name)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert why in done.stderr
 
 
 def test_bench_that_does_not_fit_is_misuse(model: Path) -> None:
