@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .rules import SCORES, TOKENS, TYPES, Candidate, KeyRule, Rule, is_token_id, listed
+from .special_tokens import BYTE
 from .types import BOOL, F32, STRING, U32
-from .vocabulary import BYTE, NO_TOKEN, byte_value
+from .vocabulary import NO_TOKEN, byte_value
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

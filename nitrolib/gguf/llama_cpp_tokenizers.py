@@ -11,8 +11,9 @@ import numpy as np
 
 from .charsmap import charsmap_fault
 from .rules import SCORES, TOKENS, TYPES, Candidate, is_token_id, listed
+from .special_tokens import BYTE
 from .types import I8, I32, U8, U32
-from .vocabulary import BYTE, NO_TOKEN, byte_value
+from .vocabulary import NO_TOKEN, byte_value
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

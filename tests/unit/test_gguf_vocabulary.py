@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 from support import gguf_draft as gd
 from support.gguf_draft import Draft, Value, array, string, u32
+from support.gguf_families import ENCODING, GENERATING, model_draft
 from support.gguf_maker import llama_draft
+from support.libllama import NativeModel
 
 from nitrolib.errors import ModelFileError
 from nitrolib.gguf import Vocabulary, open_gguf
@@ -41,16 +43,16 @@ def test_pieces_are_the_bytes_a_token_adds(tmp_path: Path) -> None:
     assert vocabulary.pieces[:3] == (b"", b"", b"")
     assert vocabulary.pieces[3:259] == tuple(bytes([byte]) for byte in range(256))
     assert vocabulary.pieces[259] == b" "
-    assert vocabulary.pieces[510:] == (b"<|im_start|>", b"<|im_end|>")
-    for text, piece in zip(texts[260:], vocabulary.pieces[260:], strict=True):
+    assert vocabulary.pieces[510:] == (b"<|im_start|>", b"")
+    for text, piece in zip(texts[260:-1], vocabulary.pieces[260:-1], strict=True):
         assert piece.decode() == text.replace("\u2581", " ")
 
 
 def test_special_tokens_are_known_by_their_text(tmp_path: Path) -> None:
     vocabulary = read(tmp_path, llama_draft())
     assert vocabulary.special == {"<s>": 1, "</s>": 2, "<|im_start|>": 510, "<|im_end|>": 511}
-    assert vocabulary.control == {0, 1, 2}
-    assert vocabulary.user_defined == {510, 511}
+    assert vocabulary.control == {0, 1, 2, 511}  # what ends a turn has no text
+    assert vocabulary.user_defined == {510}
     assert vocabulary.byte_ids == tuple(range(3, 259))
     assert (vocabulary.unknown, vocabulary.bos, vocabulary.eos) == (0, 1, 2)
     assert vocabulary.eog == {2, 511}
@@ -65,12 +67,13 @@ def test_end_of_turn_keys_and_texts_end_a_generation(tmp_path: Path) -> None:
     assert read(tmp_path, draft).eog == {2, 300, 509, 510}
 
 
-def test_a_normal_token_that_spells_an_end_is_text(tmp_path: Path) -> None:
+def test_a_token_that_spells_an_end_is_one_whatever_its_type(tmp_path: Path) -> None:
     draft = llama_draft(user_defined=())
     draft["tokenizer.ggml.tokens"].data = [*draft["tokenizer.ggml.tokens"].data[:-1], "<|im_end|>"]
     vocabulary = read(tmp_path, draft)
-    assert vocabulary.eog == {2}
-    assert "<|im_end|>" not in vocabulary.special
+    assert vocabulary.eog == {2, 511}
+    assert vocabulary.special["<|im_end|>"] == 511
+    assert vocabulary.pieces[511] == b""
 
 
 def test_what_the_file_does_not_say_is_as_in_llama_cpp(tmp_path: Path) -> None:
@@ -80,7 +83,9 @@ def test_what_the_file_does_not_say_is_as_in_llama_cpp(tmp_path: Path) -> None:
     vocabulary = read(tmp_path, draft)
     assert (vocabulary.unknown, vocabulary.bos, vocabulary.eos) == (0, 1, 2)
     draft["tokenizer.ggml.unknown_token_id"] = u32(0xFFFFFFFF)
-    assert read(tmp_path, draft).unknown is None
+    draft["tokenizer.ggml.eos_token_id"] = u32(9999)
+    vocabulary = read(tmp_path, draft)
+    assert (vocabulary.unknown, vocabulary.eos) == (0, 2)
 
 
 def test_the_file_decides_on_bos_and_space(tmp_path: Path) -> None:
@@ -154,6 +159,99 @@ def test_a_file_without_a_vocabulary_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelFileError) as caught:
         read(tmp_path, draft)
     assert caught.value.key == "tokenizer.ggml.tokens"
+
+
+# The same as the library itself -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("family", [*GENERATING, *ENCODING])
+def test_a_family_is_understood_as_llama_cpp_does(tmp_path: Path, family: str) -> None:
+    draft = model_draft(family)
+    check_against_the_library(tmp_path, draft)
+
+
+def check_against_the_library(tmp_path: Path, draft: Draft) -> Vocabulary:
+    path = draft.write(tmp_path / "m.gguf")
+    vocabulary = Vocabulary.from_gguf(open_gguf(path))
+    with NativeModel(path, vocab_only=True) as model:
+        assert vocabulary.pieces == model.pieces()
+        assert vocabulary.eog == model.eog()
+        for name in ("bos", "eos", "sep"):
+            assert getattr(vocabulary, name) == model.token(name), name
+            wanted = model.flag(f"add_{name}") and model.token(name) is not None
+            assert getattr(vocabulary, f"add_{name}") == wanted, name
+        for text, token in vocabulary.special.items():
+            assert model.tokenize(text, special=True).count(token) >= 1
+        shown = model.piece(model.tokenize("x")[0])
+        assert shown.startswith(b" ") == vocabulary.add_space_prefix or draft_is_encoder(draft)
+    return vocabulary
+
+
+def draft_is_encoder(draft: Draft) -> bool:
+    """Words of WordPiece begin with a space anyway."""
+    return bool(draft["tokenizer.ggml.model"].data == "bert")
+
+
+def with_tokens(family: str, *texts: str, kind: int = 3) -> Draft:
+    """A model whose last normal tokens have these texts."""
+    draft = model_draft(family)
+    tokens, types = draft["tokenizer.ggml.tokens"], draft["tokenizer.ggml.token_type"]
+    changed, changed_types = list(tokens.data), list(types.data)
+    normal = [token for token, one in enumerate(changed_types) if one == 1]
+    for token, text in zip(normal[-len(texts) :], texts, strict=True):
+        changed[token], changed_types[token] = text, kind
+    tokens.data, types.data = changed, changed_types
+    return draft
+
+
+@pytest.mark.parametrize("kind", [1, 3, 4])
+@pytest.mark.parametrize(
+    "texts",
+    [
+        ("<|end|>", "<|return|>", "<|call|>", "<|channel|>", "<|message|>"),  # gpt-oss
+        ("<|end|>", "<|flush|>", "<|calls|>"),  # solar
+        ("<|end|>", "<|return|>"),
+        ("</s>", "<|tool_response>", "<turn|>"),  # gemma 4
+        ("</s>", "[EOT]", "[PAD]", "[EOS]"),  # kimi
+        ("<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>", "<|fim_pad|>", "<|file_sep|>"),
+        ("<PRE>", "<SUF>", "<MID>", "<REPO>", "<EOT>"),
+        ("<unused1>", "plain"),
+    ],
+)
+def test_tokens_are_what_their_texts_say(tmp_path: Path, texts: tuple[str, ...], kind: int) -> None:
+    check_against_the_library(tmp_path, with_tokens("qwen2", *texts, kind=kind))
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"bos": 300, "eos": 301, "eot": 302, "eom": 303},
+        {"eos": 0xFFFFFFFF, "bos": 0xFFFFFFFF},
+        {"fim_pad": 300, "fim_rep": 301, "fim_sep": 302, "prefix": 303},
+    ],
+)
+@pytest.mark.parametrize("family", ["qwen2", "gemma3", "llama3"])
+def test_ids_are_those_of_the_file_or_the_defaults(
+    tmp_path: Path, family: str, keys: dict[str, int]
+) -> None:
+    draft = with_tokens(family, "<|fim_pad|>", "<|file_sep|>", "<|fim_prefix|>")
+    for name, token in keys.items():
+        draft[f"tokenizer.ggml.{name}_token_id"] = u32(token)
+    check_against_the_library(tmp_path, draft)
+
+
+@pytest.mark.parametrize("pre", ["llama-bpe", "qwen2", "tekken", "gpt-2", "roberta-bpe", "glm4"])
+def test_a_pre_tokenizer_decides_where_the_file_is_silent(tmp_path: Path, pre: str) -> None:
+    draft = model_draft("qwen2")
+    draft["tokenizer.ggml.pre"] = string(pre)
+    for name in ("add_bos_token", "bos_token_id", "eos_token_id"):
+        del draft[f"tokenizer.ggml.{name}"]
+    check_against_the_library(tmp_path, draft)
+
+
+def test_an_empty_text_has_the_name_that_the_library_gives_it(tmp_path: Path) -> None:
+    vocabulary = check_against_the_library(tmp_path, with_tokens("qwen2", "", kind=4))
+    assert any(piece.startswith(b"[EMPTY_") for piece in vocabulary.pieces)
 
 
 def test_it_crosses_a_process_boundary(tmp_path: Path) -> None:
