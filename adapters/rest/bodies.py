@@ -34,16 +34,17 @@ class Body(NamedTuple):
     defaults: Mapping[str, Any]
 
 
-def read(document: str, name: str, *, optional: bool = False) -> Body:
+def read(document: str, name: str, *, optional: bool = False, any_type: bool = False) -> Body:
     """The body of the current request, checked against the schema *name* of *document*.
 
     optional: no body at all is {}.
+    any_type: a body is JSON whatever its Content-Type says.
 
     Raises InvalidRequest naming the field, and for what is no JSON object; werkzeug's
     RequestEntityTooLarge for a body over the limit.
     """
     rules = schema(document, name)
-    given = jsonbody.read(request, optional=optional)
+    given = jsonbody.read(request, optional=optional, any_type=any_type)
     fields = {key: value for key, value in given.items() if value is not None}
     ignore(*rules.unknown(fields))
     rules.check(fields)

@@ -26,8 +26,9 @@ MAX_DEPTH = 64  # of arrays and objects inside each other
 MAX_DIGITS = 40  # of an integer: int() takes quadratic time, and no field comes near
 
 
-def read(request: Request, *, optional: bool = False) -> dict[str, Any]:
-    """The JSON object in the body of *request*; with *optional* {} where there is no body.
+def read(request: Request, *, optional: bool = False, any_type: bool = False) -> dict[str, Any]:
+    """The JSON object in the body of *request*; with *optional* {} where there is no body, with
+    *any_type* whatever its Content-Type says.
 
     Raises InvalidRequest for another content type and for all that `parse` refuses; werkzeug's
     RequestEntityTooLarge for a body that reaches the application's MAX_CONTENT_LENGTH.
@@ -35,9 +36,8 @@ def read(request: Request, *, optional: bool = False) -> dict[str, Any]:
     kind = request.mimetype
     if optional and not kind and not request.get_data():
         return {}
-    if kind != "application/json" and not (
-        kind.startswith("application/") and kind.endswith("+json")
-    ):
+    json_type = kind.startswith("application/") and kind.endswith(("/json", "+json"))
+    if not any_type and not json_type:
         raise InvalidRequest(
             f"the Content-Type must be application/json, got {shorten(kind or 'none')}",
             field="Content-Type",
