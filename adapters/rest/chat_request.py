@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .chat_answer import AnswerStyle
     from .service import Lease
 
-__all__ = ["Chat", "from_body", "own_field"]
+__all__ = ["Chat", "check_probs", "from_body", "own_field"]
 
 _NO_CHOICE = ("auto", "none")
 # Fields that ask for something that is not done here, and the values that ask for nothing.
@@ -65,7 +65,7 @@ def from_body(
     conversation = Conversation(body, lease.template, lease.engine)
     request = _request(body, defaults, lease, conversation, listed)
     if listed:
-        _check_probs(listed, request, n, lease, stream=stream)
+        check_probs(listed, request, n, lease, stream=stream)
     form = AnswerForm(
         request=request,
         probs=listed,
@@ -121,9 +121,11 @@ def _request(
     )
 
 
-def _check_probs(
+def check_probs(
     listed: int, request: GenerationRequest, n: int, lease: Lease, *, stream: bool
 ) -> None:
+    """Raise InvalidRequest where `n` answers to *request*, with so many probabilities *listed* for
+    every token, would be too large."""
     model = lease.status
     most = request.params.max_tokens
     tokens = model.n_ctx if most is None else most
