@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nitrolib.config import Settings
-from nitrolib.validation import document_text
 
-from . import access, bodies, dialects, errors
+from . import access, bodies, dialects, errors, openapi
 from .paths import LowerCasePaths
 from .service import Service
 
@@ -41,11 +40,13 @@ def create_app(engine: Engine | None = None, settings: Settings | None = None) -
     errors.register(app)
     access.register(app, settings, spoken)
     bodies.register(app)
-    for path, view in (("/healthz", _health), ("/openapi.json", _openapi)):
-        app.add_url_rule(path, view_func=view, methods=("GET",), provide_automatic_options=False)
     dialects.register(app, spoken)
+    openapi.register(app, spoken)
+    app.add_url_rule(
+        access.HEALTH, view_func=_health, methods=("GET",), provide_automatic_options=False
+    )
     app.extensions["nitrolib"] = Service.open(engine, settings)
-    any_case = ["/healthz", *(path for dialect in spoken for path in dialect.any_case)]
+    any_case = [access.HEALTH, *(path for dialect in spoken for path in dialect.any_case)]
     app.wsgi_app = LowerCasePaths(app.wsgi_app, any_case)  # type: ignore[method-assign]
     if settings.trusted_proxies:
         from werkzeug.middleware.proxy_fix import ProxyFix
@@ -59,7 +60,3 @@ def create_app(engine: Engine | None = None, settings: Settings | None = None) -
 
 def _health() -> ResponseReturnValue:
     return {"message": "Nitro is alive!!!"}
-
-
-def _openapi() -> ResponseReturnValue:
-    return document_text("nitro"), {"Content-Type": "application/json"}

@@ -64,16 +64,6 @@ def test_defaults_are_valid_values() -> None:
         rules.check({**least, **rules.defaults})
 
 
-def test_the_document_and_the_application_have_the_same_routes() -> None:
-    from support.rest_client import Rest
-
-    served: dict[str, set[str]] = {}
-    for rule in Rest().app.url_map.iter_rules():
-        path = rule.rule.replace("<any(llamacpp, server):_engine>", "{engine}")
-        methods = {method.lower() for method in rule.methods or ()} - {"head"}
-        served.setdefault(path, {"options"}).update(methods)
-    documented = {path: set(item) - {"parameters"} for path, item in DOCUMENT["paths"].items()}
-    assert served == documented
 
 
 def test_the_server_has_threads_for_the_most_slots_a_load_may_ask_for(
