@@ -339,6 +339,11 @@ class Embedder(Protocol):
         """One score a text, each a query and a document as `pair` joins them: (len(texts),)."""
         ...
 
+    def framed(self, text: Sequence[int]) -> list[int]:
+        """The ids of a text with what begins and ends it for this model (BOS, EOS, CLS, SEP): what
+        `embed` is to be given."""
+        ...
+
     def pair(self, query: Sequence[int], document: Sequence[int]) -> list[int]:
         """The ids of a query and a document together, as the model was trained on."""
         ...

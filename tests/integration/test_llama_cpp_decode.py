@@ -9,22 +9,11 @@ import numpy as np
 import pytest
 from support.gguf_maker import make_llama
 from support.llama_peer import peer_greedy, peer_logits
+from support.llama_runtime import CLOSE, IDS, feed_all, greedy, open_llama
 
 from nitrolib.backends import Feed, LoadOptions, load
 from nitrolib.backends.llama_cpp import bindings
 from nitrolib.errors import BackendError, InvalidRequest, ModelNotLoaded, Unsupported
-
-IDS = [1, *range(260, 300), 5, 17, 400]
-# What the grouping of tokens changes: keys and values are 16-bit floats, sums are rounded.
-CLOSE = 2e-3
-
-
-def options(**changes) -> LoadOptions:
-    return LoadOptions(**{"ctx_len": 256, "threads": 1, "ngl": 0, **changes})
-
-
-def open_llama(path, **changes):
-    return load(path, options(**changes), "llama-cpp-python")
 
 
 @pytest.fixture(scope="module")
@@ -51,22 +40,6 @@ def runtime(shared_runtime):
         shared_runtime.keep(seq, 0)
 
 
-def feed_all(runtime, seq, ids, step=None) -> np.ndarray:
-    step = step or runtime.n_batch
-    for start in range(0, len(ids), step):
-        runtime.decode([Feed(seq, ids[start : start + step])])
-    return runtime.logits(seq).copy()
-
-
-def greedy(runtime, seq, count) -> list[int]:
-    """Continue a sequence whose logits are there."""
-    made = []
-    for _ in range(count):
-        made.append(int(runtime.logits(seq).argmax()))
-        runtime.decode([Feed(seq, (made[-1],))])
-    return made
-
-
 @pytest.fixture
 def no_native_decode(runtime, monkeypatch):
     """Fails the test if native code is asked to evaluate."""
@@ -90,7 +63,7 @@ def test_logits_are_those_of_llama_cpp_python(folder, quant):
 
 
 def test_logits_are_those_of_ctransformers_to_rounding(tiny):
-    other = load(tiny, options(), "ctransformers")
+    other = load(tiny, LoadOptions(ctx_len=256, threads=1, ngl=0), "ctransformers")
     ours = open_llama(tiny)
     # Keys and values are 16-bit floats on both sides, rounded at different places.
     np.testing.assert_allclose(feed_all(ours, 0, IDS), feed_all(other, 0, IDS), atol=0.02)

@@ -61,16 +61,16 @@ class Batch:
         """Append tokens of one sequence, with output of the last `outputs` of them. Raises
         InvalidRequest for what is no token id; the caller has seen to the room."""
         start, end = self.n, self.n + len(tokens)
-        self._token[start:end] = self._checked(tokens)
+        self._token[start:end] = self.checked(tokens)
         self._pos[start:end] = self._ramp[position : position + end - start]
         self._seq[start:end] = seq
         self._out[start:end] = 0
         self._out[end - outputs : end] = 1
         self.n = end
 
-    def _checked(self, tokens: Any) -> Any:
+    def checked(self, tokens: Any) -> Any:
         """Ids as int32, each of which is in the vocabulary: an id outside would fail the whole
-        batch, and with it the requests of others."""
+        batch, and with it the requests of others. Raises InvalidRequest."""
         try:
             if isinstance(tokens, np.ndarray):
                 if tokens.ndim != 1 or tokens.dtype.kind not in "iu":

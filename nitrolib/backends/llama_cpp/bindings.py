@@ -76,10 +76,11 @@ class Native:
     They release the GIL while they run, and check next to nothing: callers check before.
 
     c: the package's own module, for its structures and constants. version: that of the package.
+    evaluated: whether anything was; the library's threads are running since then.
     """
 
     def __init__(self, c: Any, version: str) -> None:
-        self.c, self.version = c, version
+        self.c, self.version, self.evaluated = c, version, False
         self._libraries = (c._lib, *_ggml_libraries(c))
         self.log = NativeLog(c.llama_log_callback)
         f = self._function
@@ -121,7 +122,7 @@ class Native:
         self.decode = f("llama_decode", _INT, _POINTER, c.llama_batch)
         self.logits = f("llama_get_logits", _POINTER, _POINTER)
         self.synchronize = f("llama_synchronize", None, _POINTER)
-        self.embeddings_ith = f("llama_get_embeddings_ith", _POINTER, _POINTER, _INT)
+        self.embeddings = f("llama_get_embeddings", _POINTER, _POINTER)
         self.embeddings_seq = f("llama_get_embeddings_seq", _POINTER, _POINTER, _INT)
         # The KV cache
         self.memory = f("llama_get_memory", _POINTER, _POINTER)
@@ -277,9 +278,9 @@ def _unfit(version: str, reason: str) -> BackendUnavailable:
     )
 
 
-def after_fork(evaluated: bool) -> None:
+def after_fork() -> None:
     """In the child of a fork: whoever held the lock exists no more, and after an evaluation
     neither do OpenMP's threads, for which the next one would wait for ever."""
     global _opening, _forked
     _opening = threading.Lock()
-    _forked = _forked or evaluated
+    _forked = _forked or (_native is not None and _native.evaluated)

@@ -11,10 +11,14 @@ from .. import memory
 from ..base import RuntimeReport
 from ..threads import choose_threads, process_budget
 from . import bindings
+from .adapters import open_adapters, verify_adapters
 from .devices import plan_layers
+from .embedder import EmbedderPlan
+from .encoder import EncoderRuntime
+from .model import Context, Loaded
 from .opening import ModelPlan, generation_params, open_context, open_model
-from .plan import memory_plan, sizes
-from .runtime import LlamaCppRuntime, Loaded
+from .plan import choose_pooling, is_encoder, memory_plan, sizes
+from .runtime import LlamaCppRuntime
 from .stopping import Stopper
 from .text import Tokenizer
 
@@ -23,13 +27,14 @@ if TYPE_CHECKING:
     from ..base import LoadOptions
     from ..handle import Handle
     from .bindings import Native
+    from .plan import Sizes
 
 _BPE = 2  # llama_vocab_type
 
 
 def load(
     path: str | os.PathLike[str], options: LoadOptions, file: GGUFFile | None = None
-) -> LlamaCppRuntime:
+) -> LlamaCppRuntime | EncoderRuntime:
     """Verify, reckon, then load. `file` is the header of the file where it was read already.
 
     Raises ModelFileError for a file that native code must not see, InvalidRequest for an option
@@ -41,6 +46,8 @@ def load(
     info = verify_file(file, LLAMA_CPP)
     threads = choose_threads(options.threads, process_budget().cores)
     found = sizes(options, info)
+    pooling = choose_pooling(options, file)
+    lora = verify_adapters(options.lora, info)
     needs = memory_plan(options, info)
     tight = memory.check(needs, path, memory.available_bytes())
     native = bindings.native()
@@ -57,11 +64,6 @@ def load(
         own_space=own_space,
     )
     model = open_model(native, plan)
-    recurrent = bool(native.model_is_recurrent(model.address))
-    recurrent = recurrent or bool(native.model_is_hybrid(model.address))
-    stopper = Stopper(native.c.ggml_abort_callback)
-    params = generation_params(native, options, found, threads, stopper, recurrent=recurrent)
-    context = open_context(native, model, params, path)
     report = RuntimeReport(
         backend=bindings.PACKAGE,
         library=f"{native.version} {layers.device}",
@@ -70,23 +72,61 @@ def load(
         memory_bytes=needs.total,
         notes=(*found.notes, *notes, *layers.notes, *((tight,) if tight else ())),
     )
-    vocabulary = _completed(native, model, vocabulary)
-    return LlamaCppRuntime(
-        Loaded(
-            native=native,
-            info=info,
-            vocabulary=vocabulary,
-            tokenizer=_tokenizer(native, model, vocabulary, file, own_space),
-            report=report,
-            options=options,
-            sizes=found,
-            model=model,
-            context=context,
-            stopper=stopper,
-            identity=info.identity if options.mmap else None,
-            forgets_whole=recurrent,
-            slides=native.model_n_swa(model.address) > 0,
-        )
+    causal = file.metadata.flag(f"{info.architecture}.attention.causal") is not False
+    causal = causal and not is_encoder(info)
+    try:
+        adapters = open_adapters(native, model, lora)
+        vocabulary = _completed(native, model, vocabulary)
+        tokenizer = _tokenizer(native, model, vocabulary, file, own_space)
+        context = _context(native, model, plan, found, threads, adapters) if causal else None
+    except BaseException:
+        model.close()
+        raise
+    embedder = EmbedderPlan(
+        path=path,
+        info=info,
+        options=options,
+        threads=threads,
+        pooling=pooling,
+        causal=causal,
+        n_ctx=found.n_ctx,
+    )
+    loaded = Loaded(
+        native=native,
+        info=info,
+        vocabulary=vocabulary,
+        tokenizer=tokenizer,
+        report=report,
+        options=options,
+        n_ctx=found.n_ctx,
+        model=model,
+        identity=info.identity if options.mmap else None,
+        context=context,
+        embedder=embedder if options.embedding else None,
+    )
+    return EncoderRuntime(loaded) if context is None else LlamaCppRuntime(loaded, context)
+
+
+def _context(
+    native: Native,
+    model: Handle,
+    plan: ModelPlan,
+    found: Sizes,
+    threads: int,
+    adapters: tuple[int, ...],
+) -> Context:
+    """The context in which the model generates."""
+    recurrent = bool(native.model_is_recurrent(model.address))
+    recurrent = recurrent or bool(native.model_is_hybrid(model.address))
+    stopper = Stopper(native.c.ggml_abort_callback)
+    params = generation_params(native, plan.options, found, threads, stopper, recurrent=recurrent)
+    return Context(
+        handle=open_context(native, model, params, plan.path),
+        stopper=stopper,
+        sizes=found,
+        adapters=adapters,
+        whole=recurrent,
+        slides=native.model_n_swa(model.address) > 0,
     )
 
 
@@ -124,8 +164,7 @@ def _tokenizer(
     vocab = native.model_vocab(model.address)
     tokenize = native.tokenize
 
-    def raw(data: bytes, size: int, address: int, room: int, _model: Handle = model) -> int:
-        # `_model` keeps the vocabulary for the length of the call, whatever `close` does meanwhile.
+    def raw(data: bytes, size: int, address: int, room: int) -> int:
         count: int = tokenize(vocab, data, size, address, room, False, False)
         return count
 

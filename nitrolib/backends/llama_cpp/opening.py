@@ -46,7 +46,7 @@ def open_model(native: Native, plan: ModelPlan) -> Handle:
     _check_identity(plan)
     params, kept = _model_params(native, plan)
     with native.log.reported() as errors:
-        address = native.model_load(_native_path(plan.path), params)
+        address = native.model_load(native_path(plan.path), params)
     del kept
     if not address:
         raise _load_failed(plan.path, reason(errors))
@@ -163,7 +163,7 @@ def set_cache(params: Any, options: LoadOptions) -> None:
         params.offload_kqv = params.op_offload = False
 
 
-def _native_path(path: str) -> bytes:
+def native_path(path: str) -> bytes:
     """The path as the library's fopen reads it, which on Windows takes UTF-8."""
     return os.fsencode(path) if os.name != "nt" else path.encode()
 

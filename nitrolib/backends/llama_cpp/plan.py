@@ -10,8 +10,8 @@ from ...errors import InvalidRequest, Unsupported
 from ..memory import MemoryPlan
 
 if TYPE_CHECKING:
-    from ...gguf import ModelInfo
-    from ..base import LoadOptions
+    from ...gguf import GGUFFile, ModelInfo
+    from ..base import LoadOptions, Pooling
 
 MAX_SEQUENCES = 256  # LLAMA_MAX_SEQ
 DEFAULT_BATCH = 512
@@ -99,11 +99,27 @@ def check_options(options: LoadOptions, info: ModelInfo) -> None:
             raise _invalid(
                 name, kind, f"f16: the model's heads of {size} are no multiple of {block}"
             )
-    if options.pooling == "rank" and not options.embedding:
-        raise _invalid("pooling", options.pooling, "not rank with embedding=False")
-    for adapter in options.lora:
-        if adapter.scale != adapter.scale or adapter.scale in (float("inf"), float("-inf")):
-            raise _invalid("lora.scale", adapter.scale, "a finite number")
+
+
+def choose_pooling(options: LoadOptions, file: GGUFFile) -> Pooling:
+    """How embeddings are pooled: as asked for, else as the file says, else by the mean.
+
+    "none" is the vector of the last token, which is what `ctransformers` gives too. Raises
+    InvalidRequest for "rank" where the file has no tensors that make a score.
+    """
+    architecture = file.metadata.text("general.architecture")
+    said = file.metadata.integer(f"{architecture}.pooling_type")
+    stated = _POOLINGS[said] if said is not None and 0 <= said < len(_POOLINGS) else "mean"
+    pooling = options.pooling or stated
+    if pooling == "rank" and not _SCORING & file.tensors.keys():
+        if options.pooling == "rank":
+            raise _invalid("pooling", "rank", "none, mean, cls or last: the model cannot score")
+        pooling = "mean"
+    return "last" if pooling == "none" else pooling
+
+
+_POOLINGS: tuple[Pooling, ...] = ("none", "mean", "cls", "last", "rank")  # llama_pooling_type
+_SCORING = {"cls.weight", "cls.output.weight"}
 
 
 def is_encoder(info: ModelInfo) -> bool:

@@ -6,33 +6,26 @@ the call; what each check is for stands beside it.
 
 from __future__ import annotations
 
-import os
-import threading
-import weakref
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ...errors import BackendError, InvalidRequest, ModelNotLoaded, Unsupported
+from ...errors import BackendError, InvalidRequest, Unsupported
 from ...gguf import FileIdentity
-from ..base import Capability, Feed, Interrupted, NoRoom, RuntimeReport
-from ..handle import Handle, float_view
+from ..base import Capability, Feed, Interrupted, LoraAdapter, NoRoom
+from ..handle import float_view
 from ..threads import process_budget
-from . import bindings
+from . import states
+from .adapters import AdapterSet
 from .batch import Batch
+from .model import ModelRuntime
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
-    from ...gguf import ModelInfo, Vocabulary
-    from ..base import LoadOptions
-    from .bindings import Native
-    from .plan import Sizes
-    from .stopping import Stopper
-    from .text import Tokenizer
+    from .model import Context, Loaded
 
 _DONE, _NO_ROOM, _ABORTED = 0, 1, 2  # results of llama_decode
 
@@ -40,13 +33,13 @@ _DONE, _NO_ROOM, _ABORTED = 0, 1, 2  # results of llama_decode
 class _Sequence:
     """What is known about one sequence: `n_past` tokens are in its cache, of which the first
     `shared` may lie in cells that other sequences use too. `rows` says which rows of the logits
-    belong to its last feed; `ready` is the output that this asked for."""
+    belong to its last feed, and `ready` which output this asked for, in the decode `step`."""
 
-    __slots__ = ("n_past", "number", "ready", "rows", "shared")
+    __slots__ = ("n_past", "number", "ready", "rows", "shared", "step")
 
     def __init__(self, number: int) -> None:
         self.number = number
-        self.n_past = self.shared = 0
+        self.n_past = self.shared = self.step = 0
         self.ready = ""
         self.rows = (0, 0)
 
@@ -57,67 +50,47 @@ class _Sequence:
         self.ready = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Loaded:
-    """What loading made, handed to the runtime in one piece."""
-
-    native: Native
-    info: ModelInfo
-    vocabulary: Vocabulary
-    tokenizer: Tokenizer
-    report: RuntimeReport
-    options: LoadOptions
-    sizes: Sizes
-    model: Handle
-    context: Handle
-    stopper: Stopper
-    identity: FileIdentity | None  # None if the file is not mapped and may change
-    forgets_whole: bool  # recurrent: a sequence cannot go back by a part
-    slides: bool  # attention over a window
-
-
-class LlamaCppRuntime:
+class LlamaCppRuntime(ModelRuntime):
     """A loaded model on llama-cpp-python; see `Runtime` and its kinds for the contract."""
 
-    def __init__(self, loaded: Loaded) -> None:
-        self.info = loaded.info
-        self.vocabulary = loaded.vocabulary
-        self.report = loaded.report
-        self.n_ctx = loaded.sizes.n_ctx
-        self.n_seq = loaded.options.n_parallel
-        self._loaded: Loaded | None = loaded
-        self._native = native = loaded.native
-        self._tokenizer = loaded.tokenizer
-        self._stopper = loaded.stopper
+    def __init__(self, loaded: Loaded, context: Context) -> None:
+        super().__init__(loaded)
+        native = loaded.native
+        self._context = context
+        self._stopper = context.stopper
         self._threads = loaded.report.threads
         self._budget = process_budget()
-        self._address = loaded.context.address
+        self._address = context.handle.address
         self._memory = native.memory(self._address)
-        self.n_batch = min(loaded.sizes.n_batch, native.n_batch(self._address))
-        self.n_outputs = loaded.sizes.n_outputs
-        self.capabilities = self._find_capabilities(loaded)
+        self.n_batch = min(context.sizes.n_batch, native.n_batch(self._address))
+        self.n_outputs = context.sizes.n_outputs
         self._n_vocab = loaded.info.n_vocab
         self._batch = Batch(native.c.llama_batch, self.n_batch, self._n_vocab, self.n_ctx)
         self._sequences = [_Sequence(number) for number in range(self.n_seq)]
         self._logits: NDArray[np.float32] | None = None  # all rows there can be
         self._logits_at = 0
-        self._lock = threading.Lock()  # held while anything native but the tokenizer runs
-        self._lost = ""
-        _runtimes.add(self)
+        self._step = 0  # decodes so far; the logits are those of the last
+        self._shifted = False  # keys of some cells wait for the next decode to be rotated
+        self.adapters: tuple[LoraAdapter, ...] = loaded.options.lora
+        self._adapters = AdapterSet(native, self._address, context.adapters)
+        self.use_adapters(tuple(adapter.scale for adapter in self.adapters))
+        self.capabilities |= self._find_capabilities(loaded)
 
     def _find_capabilities(self, loaded: Loaded) -> frozenset[Capability]:
         found: set[Capability] = {"generate", "shared_batch", "rows"}
-        if not loaded.forgets_whole:
+        if not self._context.whole:
             found.add("copy")
+        # What is saved of a sliding window is the window: a beginning cannot be cut from it, and
+        # to shift cells that others share they are saved too.
+        if not self._context.slides:
+            found.add("state")
+            if not self._context.whole and self._native.can_shift(self._memory):
+                found.add("shift")
+        if not loaded.report.gpu_layers:  # what runs on a GPU asks nobody whether to stop
+            found.add("interrupt")
+        if self.adapters:
+            found.add("lora")
         return frozenset(found)
-
-    # Text
-
-    def tokenize(self, text: str, *, space_prefix: bool = True) -> list[int]:
-        """See `Runtime.tokenize`; raises ModelNotLoaded after `close`."""
-        if self._loaded is None:
-            raise _closed(self._lost)
-        return self._tokenizer(text, space_prefix=space_prefix)
 
     # Evaluation
 
@@ -169,7 +142,10 @@ class LlamaCppRuntime:
     def _evaluate(self, fed: list[tuple[_Sequence, int, Feed]], n_rows: int) -> None:
         native, batch = self._native, self._batch.native
         batch.n_tokens = self._batch.n
-        self._stopper.begin()
+        native.evaluated = True
+        # A shift whose rotation was ended half-way would leave wrong keys: that decode is finished.
+        if not self._shifted:
+            self._stopper.begin()
         try:
             self._budget.acquire(self._threads)
             try:
@@ -182,11 +158,14 @@ class LlamaCppRuntime:
                 self._budget.release(self._threads)
         finally:
             self._stopper.end()
+        self._shifted = False
         if code != _DONE:
             self._raise_failure(code, fed, errors)
         row = 0
+        self._step = step = self._step + 1
         for sequence, count, feed in fed:
             sequence.n_past += count
+            sequence.step = step
             sequence.ready = output = feed.output
             first = row
             if output != "none":
@@ -214,12 +193,10 @@ class LlamaCppRuntime:
         raise _failed(failed)
 
     def _view_logits(self, address: int) -> NDArray[np.float32]:
-        loaded = self._loaded
-        assert loaded is not None
         if not address:
             raise BackendError("the library has no logits to give")
-        count = self.n_outputs * self._n_vocab
-        return float_view(address, count, loaded.context).reshape(self.n_outputs, self._n_vocab)
+        shape = (self.n_outputs, self._n_vocab)
+        return float_view(address, shape[0] * shape[1], self._context.handle).reshape(shape)
 
     def _raise_failure(
         self, code: int, fed: list[tuple[_Sequence, int, Feed]], errors: list[str]
@@ -265,18 +242,23 @@ class LlamaCppRuntime:
     def logits(self, seq: int) -> NDArray[np.float32]:
         """See `Runtime.logits`. A view that is kept too long shows the values of later evaluations,
         and keeps the native memory from being freed; it never becomes invalid memory."""
-        sequence = self._sequence(seq)
-        if sequence.ready not in ("logits", "every") or self._logits is None:
-            raise _not_ready(seq, "logits")
+        sequence = self._ready(seq, "logits", "every")
+        assert self._logits is not None
         row: NDArray[np.float32] = self._logits[sequence.rows[1] - 1]
         return row
 
     def rows(self, seq: int) -> NDArray[np.float32]:
         """See `RowsRuntime.rows`."""
-        sequence = self._sequence(seq)
-        if sequence.ready != "every" or self._logits is None:
-            raise _not_ready(seq, "every")
+        sequence = self._ready(seq, "every")
+        assert self._logits is not None
         return self._logits[sequence.rows[0] : sequence.rows[1]]
+
+    def _ready(self, seq: int, *outputs: str) -> _Sequence:
+        """A sequence with rows in the logits of the last decode."""
+        sequence = self._sequence(seq)
+        if sequence.ready not in outputs or sequence.step != self._step:
+            raise _not_ready(seq, " or ".join(outputs))
+        return sequence
 
     def embed(self, seq: int) -> NDArray[np.float32]:
         """Always raises: embeddings are made by the `embedder`, beside the generations."""
@@ -337,40 +319,133 @@ class LlamaCppRuntime:
         return True
 
     def _slid(self, number: int) -> bool:
-        loaded = self._loaded
-        return bool(
-            loaded is not None
-            and loaded.slides
-            and self._native.seq_pos_min(self._memory, number) > 0
-        )
+        return self._context.slides and self._native.seq_pos_min(self._memory, number) > 0
 
     def _empty(self, sequence: _Sequence) -> None:
         self._native.seq_rm(self._memory, sequence.number, -1, -1)
         sequence.cut(0)
 
+    def shift(self, seq: int, start: int, end: int) -> None:
+        """See `ShiftingRuntime.shift`. The keys of what moves are rotated in the next decode."""
+        with self._lock:
+            sequence = self._sequence(seq)
+            self._check_capability("shift")
+            if not 0 <= start < end <= sequence.n_past:
+                raise InvalidRequest(
+                    f"positions {start} to {end} are not in sequence {seq}, which holds "
+                    f"{sequence.n_past} tokens",
+                    field="start",
+                    value=(start, end),
+                    allowed=f"0 <= start < end <= {sequence.n_past}",
+                )
+            if sequence.shared > end:
+                # A cell has one position for all its sequences: those that share it would move too.
+                self._own_cells(sequence)
+            self._native.seq_rm(self._memory, seq, start, end)
+            left = sequence.n_past - (end - start)
+            if left > start:
+                self._native.seq_add(self._memory, seq, end, -1, start - end)
+                self._shifted = True
+            sequence.n_past = left
+            sequence.shared = min(sequence.shared, start)
+            sequence.ready = ""
+
+    def _own_cells(self, sequence: _Sequence) -> None:
+        """Give a sequence cells that no other one uses, with the same content."""
+        n_past = sequence.n_past
+        content = self._read_cells(sequence)
+        self._empty(sequence)
+        if not self._write_cells(sequence, content, n_past):
+            raise _failed({sequence.number: "no room in the KV cache for cells of its own"})
+
+    # The state of a sequence
+
+    def save(self, seq: int) -> bytes:
+        """See `StatefulRuntime.save`. About as many bytes as its part of the KV cache."""
+        with self._lock:
+            sequence = self._sequence(seq)
+            self._check_capability("state")
+            return states.pack(self._state_key(), sequence.n_past, self._read_cells(sequence))
+
+    def restore(self, seq: int, state: bytes, tokens: Sequence[int]) -> None:
+        """See `StatefulRuntime.restore`. Raises InvalidRequest, with the sequence empty, for a
+        state that is damaged, of other tokens or of a model loaded otherwise."""
+        with self._lock:
+            sequence = self._sequence(seq)
+            self._check_capability("state")
+            self._empty(sequence)
+            n_past, content = states.unpack(self._state_key(), state)
+            if n_past != len(tokens) or n_past > self.n_ctx:
+                raise states.refusal(f"it holds {n_past} tokens, and {len(tokens)} were given")
+            if n_past and not self._write_cells(sequence, content, n_past):
+                raise states.refusal("the library refuses it, or has no room for it")
+
+    def _state_key(self) -> str:
+        """Whatever must be the same for the cells of one load to be those of another."""
+        options, info = self._check_open().options, self.info
+        sizes = (info.architecture, info.n_layer, info.n_embd, info.n_head_kv, info.head_size)
+        kinds = (options.cache_type_k, options.cache_type_v, options.flash_attention)
+        weights = (info.file_bytes, info.n_params, info.quantization)
+        return repr((self._native.version, sizes, kinds, weights))
+
+    def _read_cells(self, sequence: _Sequence) -> bytes:
+        if self._shifted:
+            raise InvalidRequest(
+                "a sequence was shifted and nothing evaluated since",
+                field="seq",
+                value=sequence.number,
+                allowed="a decode in between",
+            )
+        native = self._native
+        size = native.state_size(self._address, sequence.number)
+        memory = np.empty(size, np.uint8)
+        found = native.state_get(self._address, memory.ctypes.data, size, sequence.number)
+        if found != size:
+            raise BackendError("the library cannot read the KV cache of the sequence")
+        return memory.tobytes()
+
+    def _write_cells(self, sequence: _Sequence, content: bytes, n_past: int) -> bool:
+        """Fill an empty sequence; False if that failed, and it is empty then."""
+        native, number = self._native, sequence.number
+        errors = native.log.listen()
+        try:
+            memory = np.frombuffer(content, np.uint8)
+            taken = native.state_set(self._address, memory.ctypes.data, memory.size, number)
+        finally:
+            native.log.rest()
+        ends = native.seq_pos_max(self._memory, number)
+        if errors or taken != len(content) or ends != n_past - 1:
+            self._empty(sequence)
+            return False
+        sequence.cut(n_past)
+        sequence.shared = 0
+        return True
+
+    # Adapters
+
+    def use_adapters(self, scales: tuple[float, ...]) -> None:
+        """See `LoraRuntime.use_adapters`."""
+        with self._lock:
+            self._check_open()
+            self._adapters.use(scales)
+
     # The end
+
+    def interrupt(self) -> None:
+        """See `InterruptibleRuntime.interrupt`."""
+        self._stopper.stop()
 
     def close(self) -> None:
         """End a running decode, then free everything native. Memory that a view of logits still
         shows is freed when the last such view is gone."""
         self._stopper.stop()
-        with self._lock:
-            self._loaded = self._logits = None
+        super().close()
 
-    def _after_fork(self) -> None:
-        """In the child of a fork: OpenMP's threads and whoever held the lock exist no more."""
-        self._lock = threading.Lock()
-        loaded, self._loaded, self._logits = self._loaded, None, None
-        if loaded is not None:
-            loaded.context.abandon()
-            loaded.model.abandon()
-            self._lost = "the model was loaded before this process was forked; load it here"
+    def _release(self) -> None:
+        self._logits = None
+        del self._context
 
     # Errors
-
-    def _check_open(self) -> None:
-        if self._loaded is None:
-            raise _closed(self._lost)
 
     def _check_capability(self, capability: Capability) -> None:
         if capability not in self.capabilities:
@@ -420,16 +495,12 @@ class LlamaCppRuntime:
         )
 
 
-def _closed(reason: str = "") -> ModelNotLoaded:
-    return ModelNotLoaded(reason or "the model is closed")
-
-
 def _not_ready(seq: int, output: str) -> InvalidRequest:
     return InvalidRequest(
-        f"sequence {seq} has no such output: its last feed did not ask for it",
+        f"sequence {seq} has no such output: the last decode did not ask for it",
         field="seq",
         value=seq,
-        allowed=f"a sequence whose last feed had output {output!r}",
+        allowed=f"a sequence fed in the last decode with output {output}",
     )
 
 
@@ -445,17 +516,3 @@ def _no_embedding() -> Unsupported:
 def _failed(failures: dict[int, str]) -> BackendError:
     told = "; ".join(f"sequence {seq}: {reason}" for seq, reason in failures.items())
     return BackendError(f"evaluation failed: {told}", failed=tuple(failures))
-
-
-_runtimes: weakref.WeakSet[LlamaCppRuntime] = weakref.WeakSet()
-
-
-def _after_fork() -> None:
-    process_budget().reset()
-    bindings.after_fork(evaluated=bool(_runtimes))
-    for runtime in list(_runtimes):
-        runtime._after_fork()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
