@@ -176,7 +176,7 @@ class LlamaCppEmbedder:
                 elif start == 0:
                     vectors[seq] = these[0]
         if self._plan.pooling == "mean":
-            vectors /= np.array([[len(text)] for text in texts])
+            vectors /= np.array([len(text) for text in texts]).reshape(-1, 1)
         return vectors
 
     def _scores(self, texts: list[Sequence[int]]) -> list[float]:
