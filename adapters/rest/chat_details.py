@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from nitrolib.engine.request import Completion, GenerationRequest, Progress, Timings
     from nitrolib.gguf import Vocabulary
 
-__all__ = ["details", "progress", "select", "timings", "wanted"]
+__all__ = ["details", "progress", "select", "settings", "text", "timings", "wanted"]
 
 # Fields that neither Nitro nor OpenAI knows: who sends one reads the details.
 _TELLING = frozenset(
@@ -62,13 +62,73 @@ def details(
     tokens by their names."""
     first = results[0]
     return {
-        "generation_settings": _settings(first, request, stream=stream),
-        "prompt": _text(first.prompt_token_ids, vocabulary),
+        "generation_settings": settings(request, seed=first.seed, stream=stream),
+        "prompt": text(first.prompt_token_ids, vocabulary),
         "truncated": any(one.truncated for one in results),
         "tokens_cached": min(one.usage.cached_tokens for one in results),
         "tokens_evaluated": first.usage.prompt_tokens,
         "timings": timings(_sum([one.timings for one in results]), choices=len(results)),
     }
+
+
+def settings(request: GenerationRequest, *, seed: int | None, stream: bool) -> dict[str, Any]:
+    """llama.cpp's `generation_settings`; *seed* is the one in use, where it is known."""
+    params = request.params
+    limit = -1 if params.max_tokens is None else params.max_tokens
+    return {
+        "seed": params.seed if seed is None else seed,
+        "temperature": params.temperature,
+        "dynatemp_range": params.dynatemp_range,
+        "dynatemp_exponent": params.dynatemp_exponent,
+        "top_k": params.top_k,
+        "top_p": params.top_p,
+        "min_p": params.min_p,
+        "top_n_sigma": params.top_n_sigma,
+        "xtc_probability": params.xtc_probability,
+        "xtc_threshold": params.xtc_threshold,
+        "typical_p": params.typical_p,
+        "repeat_last_n": params.repeat_last_n,
+        "repeat_penalty": params.repeat_penalty,
+        "presence_penalty": params.presence_penalty,
+        "frequency_penalty": params.frequency_penalty,
+        "dry_multiplier": params.dry_multiplier,
+        "dry_base": params.dry_base,
+        "dry_allowed_length": params.dry_allowed_length,
+        "dry_penalty_last_n": params.dry_penalty_last_n,
+        "dry_sequence_breakers": list(params.dry_sequence_breakers),
+        "mirostat": params.mirostat,
+        "mirostat_tau": params.mirostat_tau,
+        "mirostat_eta": params.mirostat_eta,
+        "stop": list(params.stop),
+        "max_tokens": limit,
+        "n_predict": limit,
+        "n_indent": params.n_indent,
+        "t_max_predict_ms": params.t_max_predict_ms,
+        "ignore_eos": params.ignore_eos,
+        "stream": stream,
+        "logit_bias": [
+            {"bias": None if bias == -math.inf else bias, "token": token}
+            for token, bias in params.logit_bias
+        ],
+        "n_probs": params.n_probs,
+        "min_keep": params.min_keep,
+        "grammar": params.grammar or "",
+        "json_schema": None if params.json_schema is None else json.loads(params.json_schema),
+        "samplers": list(params.order),
+        "cache_prompt": request.cache_prompt,
+        "id_slot": request.id_slot,
+        "timings_per_token": request.timings_per_token,
+        "post_sampling_probs": params.post_sampling_probs,
+        "lora": [],
+    }
+
+
+def text(ids: Sequence[int], vocabulary: Vocabulary) -> str:
+    """The text of token ids, control tokens by their names; broken UTF-8 becomes U+FFFD."""
+    names = {token: text.encode() for text, token in vocabulary.special.items()}
+    return b"".join(names.get(one) or vocabulary.pieces[one] for one in ids).decode(
+        errors="replace"
+    )
 
 
 def timings(spent: Timings, *, choices: int = 1) -> dict[str, Any]:
@@ -123,64 +183,6 @@ def _under(value: Any, name: str) -> Any:
     if isinstance(value, list) and name.isascii() and name.isdigit() and len(name) < 10:
         return value[int(name)] if int(name) < len(value) else _NOTHING
     return _NOTHING
-
-
-def _text(ids: Sequence[int], vocabulary: Vocabulary) -> str:
-    names = {token: text.encode() for text, token in vocabulary.special.items()}
-    return b"".join(names.get(one) or vocabulary.pieces[one] for one in ids).decode(
-        errors="replace"
-    )
-
-
-def _settings(result: Completion, request: GenerationRequest, *, stream: bool) -> dict[str, Any]:
-    params = request.params
-    limit = -1 if params.max_tokens is None else params.max_tokens
-    return {
-        "seed": params.seed if result.seed is None else result.seed,
-        "temperature": params.temperature,
-        "dynatemp_range": params.dynatemp_range,
-        "dynatemp_exponent": params.dynatemp_exponent,
-        "top_k": params.top_k,
-        "top_p": params.top_p,
-        "min_p": params.min_p,
-        "top_n_sigma": params.top_n_sigma,
-        "xtc_probability": params.xtc_probability,
-        "xtc_threshold": params.xtc_threshold,
-        "typical_p": params.typical_p,
-        "repeat_last_n": params.repeat_last_n,
-        "repeat_penalty": params.repeat_penalty,
-        "presence_penalty": params.presence_penalty,
-        "frequency_penalty": params.frequency_penalty,
-        "dry_multiplier": params.dry_multiplier,
-        "dry_base": params.dry_base,
-        "dry_allowed_length": params.dry_allowed_length,
-        "dry_penalty_last_n": params.dry_penalty_last_n,
-        "dry_sequence_breakers": list(params.dry_sequence_breakers),
-        "mirostat": params.mirostat,
-        "mirostat_tau": params.mirostat_tau,
-        "mirostat_eta": params.mirostat_eta,
-        "stop": list(params.stop),
-        "max_tokens": limit,
-        "n_predict": limit,
-        "n_indent": params.n_indent,
-        "t_max_predict_ms": params.t_max_predict_ms,
-        "ignore_eos": params.ignore_eos,
-        "stream": stream,
-        "logit_bias": [
-            {"bias": None if bias == -math.inf else bias, "token": token}
-            for token, bias in params.logit_bias
-        ],
-        "n_probs": params.n_probs,
-        "min_keep": params.min_keep,
-        "grammar": params.grammar or "",
-        "json_schema": None if params.json_schema is None else json.loads(params.json_schema),
-        "samplers": list(params.order),
-        "cache_prompt": request.cache_prompt,
-        "id_slot": request.id_slot,
-        "timings_per_token": request.timings_per_token,
-        "post_sampling_probs": params.post_sampling_probs,
-        "lora": [],
-    }
 
 
 def _sum(all_spent: Sequence[Timings]) -> Timings:
