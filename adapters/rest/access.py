@@ -1,4 +1,4 @@
-"""Who may use the server: Host and Origin allow-lists, CORS answers, API keys.
+"""Who may use the server, and how much: Host and Origin allow-lists, CORS answers, API keys.
 
 A page on another site must not drive, load into or read from a local engine. The Origin header
 tells which page a browser sends for; the Host header tells a page that has its own name resolve to
@@ -20,6 +20,7 @@ from nitrolib.validation import shorten
 
 from .dialects import answering
 from .problem import Refused
+from .rate_limit import RateLimit, address_of
 
 if TYPE_CHECKING:
     from flask import Flask, Request
@@ -49,6 +50,7 @@ class Access:
         # A name that the operator lets pages come from is a name this server may be called by.
         names = {urlsplit(origin).hostname for origin in self._origins}
         self._hosts = frozenset({*names, *map(str.lower, settings.allow_hosts)})
+        self._rate = RateLimit(settings.rate_limit) if settings.rate_limit else None
         self._check_host = bool(settings.allow_hosts) or (
             settings.is_local and not self._any_origin
         )
@@ -59,7 +61,8 @@ class Access:
         self._check_origin_of(request)
         if request.method == "OPTIONS":
             return _preflight(request)
-        self._check_key_of(request)
+        if request.path not in self._public:
+            self._check_key_of(request)
         return None
 
     def mark(self, request: Request, response: Response) -> Response:
@@ -110,10 +113,13 @@ class Access:
             )
 
     def _check_key_of(self, request: Request) -> None:
-        """Everything needs a key, unknown paths too, but for what is public."""
-        if not self._keys or request.path in self._public:
+        """Everything needs a key, unknown paths too, but for what is public. A request without the
+        right one counts for its address: keys cannot be guessed faster than requests be sent."""
+        name = self._whose(_given_key(request)) if self._keys else None
+        if self._rate is not None:
+            self._rate.take(address_of(request.remote_addr) if name is None else f"key {name}")
+        if not self._keys:
             return
-        name = self._whose(_given_key(request))
         if name is None:
             raise Refused(
                 HTTPStatus.UNAUTHORIZED,

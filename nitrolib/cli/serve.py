@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _EPILOG = """\
 Every flag is also a variable of the environment (--ctx-len is NITRO_CTX_LEN) and a name in the
 file of --config (ctx_len = 2048); arguments win over variables, and those over the file."""
-_NEEDED = ("flask", "gunicorn")
+_NEEDED = ("flask", "gunicorn", "limits")
 
 
 def add_parser(commands: Subparsers) -> None:

@@ -7,6 +7,7 @@ command-line flag of every option come from there, so that none of them can drif
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -38,6 +39,9 @@ __all__ = ["OPTIONS", "Settings", "unknown_variables"]
 # As `backends.base` has them, which must not be imported for a --help; a test compares them.
 CACHE_TYPES = ("f16", "q8_0", "q4_0")
 POOLINGS = ("none", "mean", "cls", "last", "rank")
+# As the package `limits` reads them.
+_RATE = r"\s*[1-9]\d{0,8}\s*(/|per)\s*(\d{1,6}\s*)?(second|minute|hour|day)s?\s*"
+_RATES = re.compile(rf"{_RATE}([;,]{_RATE})*", re.IGNORECASE)
 SHARED_PORT = DIALECT_PORTS["nitro"]  # of several dialects together
 
 
@@ -360,6 +364,13 @@ class Settings:
                 field="dialects",
                 value=(),
                 allowed="one or more of " + ", ".join(DIALECT_PORTS),
+            )
+        if self.rate_limit is not None and not _RATES.fullmatch(self.rate_limit):
+            raise InvalidRequest(
+                f"rate_limit {self.rate_limit!r} cannot be read",
+                field="rate_limit",
+                value=self.rate_limit,
+                allowed="limits such as 60/minute, several separated by semicolons",
             )
         if self.ctx_len < self.n_parallel:
             raise InvalidRequest(
