@@ -7,6 +7,7 @@ leasing another model never wait for them.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import os
@@ -171,16 +172,13 @@ class ModelPool:
         plan = _Plan(
             key, os.fspath(path), options or LoadOptions(), backend, extra, evict, exist_ok
         )
-        while True:
-            with self._changed:
-                found = self._there(plan)
-            if found is not None:
-                return found
+        with self._changed:
+            found = self._step(plan, take=False)
+        assert not isinstance(found, Seat)
+        if found is None:
             self._check(plan.path, plan.backend)
-            victim = self._take_place(plan)
-            if victim is None:
-                return self._load(plan)
-            self._unload(victim, "unload")
+            found = self._room(plan)
+        return self._load(plan) if found is None else found
 
     def lease(self, key: str | None = None) -> Lease:
         """Use the model *key*, or the current one. Raises ModelNotLoaded."""
@@ -197,15 +195,15 @@ class ModelPool:
 
     def unload(self, key: str | None = None) -> bool:
         """Unload the model *key*, or the current one, busy or not: its requests end with
-        Cancelled(reason="unload"). One that is being loaded is waited for. False where it is not
-        there."""
+        Cancelled(reason="unload"). One that is being loaded or unloaded is waited for. False where
+        it is not there."""
         with self._changed:
             self._follow()
-            current = self._current()
-            name = key if key is not None else current.key if current is not None else None
-            self._changed.wait_for(lambda: self._states.get(name or "") != "loading")
-            if name is None or self._states.get(name) != "loaded":
-                self._changed.wait_for(lambda: self._states.get(name or "") != "unloading")
+            name = self._named(key)
+            while self._states.get(name) in ("loading", "unloading"):
+                self._changed.wait()
+                name = self._named(key)
+            if self._states.get(name) != "loaded":
                 return False
             seat = self._leave(name)
         self._unload(seat, "unload")
@@ -228,8 +226,7 @@ class ModelPool:
                 elif now - seat.last_used >= self.idle_s:
                     stale.append(key)
             leaving = [self._leave(key) for key in stale]
-        for seat in leaving:
-            self._unload(seat, "unload")
+        self._unload_all(leaving, "unload")
         return tuple(stale)
 
     def close(self) -> None:
@@ -241,8 +238,7 @@ class ModelPool:
             self._changed.notify_all()
             self._changed.wait_for(lambda: "loading" not in self._states.values())
             leaving = [self._leave(k) for k, s in [*self._states.items()] if s == "loaded"]
-        for seat in leaving:
-            self._unload(seat, "shutdown")
+        self._unload_all(leaving, "shutdown")
         with self._changed:
             self._changed.wait_for(lambda: not self._states)
             timer = self._timer
@@ -260,7 +256,25 @@ class ModelPool:
     ) -> None:
         self.close()
 
+    def _room(self, plan: _Plan) -> Lease | None:
+        """Take a place, unloading what has to go; or lease what another call has loaded
+        meanwhile."""
+        while True:
+            with self._changed:
+                found = self._step(plan, take=True)
+            if not isinstance(found, Seat):
+                return found
+            self._unload(found, "unload")
+
     # ---- inside; the condition is held unless it says otherwise ------------------------------
+
+    def _named(self, key: str | None) -> str:
+        """The key that is meant: for None that of the current model, else of the one that was
+        begun last, else ""."""
+        if key is not None:
+            return key
+        current = self._current()
+        return current.key if current is not None else next(reversed(self._states), "")
 
     def _current(self) -> Seat | None:
         for key in reversed(self._states):
@@ -302,37 +316,36 @@ class ModelPool:
             return self._lease(seat)
         return None
 
-    def _take_place(self, plan: _Plan) -> Seat | None:
-        """Reserve a place for the key (not held). Returns None with the place taken, or the seat
-        that has to be unloaded first."""
-        with self._changed:
-            while True:
-                self._check_open()
-                self._follow()
-                if plan.key in self._states:
-                    if self._states[plan.key] == "loaded":
-                        return self._replace(plan)
-                    self._changed.wait()
-                    continue
-                provisional = self._provisional()
-                if provisional is not None:
-                    return self._leave(provisional.key)
-                if len(self._states) < self.max_loaded:
+    def _step(self, plan: _Plan, *, take: bool) -> Lease | Seat | None:
+        """What a load has to do next: nothing (a lease of what is there), unload a seat, or load
+        into a free place (None). With *take* the seat is marked as leaving, or the place taken;
+        without, only the errors matter."""
+        while True:
+            found = self._there(plan)
+            if found is not None:
+                return found
+            if plan.key in self._states:
+                victim: Seat | None = self._replaceable(plan)
+            elif (provisional := self._provisional()) is not None:
+                victim = provisional
+            elif len(self._states) < self.max_loaded:
+                if take:
                     self._states[plan.key] = "loading"
-                    return None
+                return None
+            else:
                 victim = self._victim(plan)
-                if victim is not None:
-                    return self._leave(victim.key)
-                self._changed.wait()
+            if victim is not None:
+                return self._leave(victim.key) if take else None
+            self._changed.wait()
 
-    def _replace(self, plan: _Plan) -> Seat:
-        """The seat of the same key with other options, to be loaded anew."""
+    def _replaceable(self, plan: _Plan) -> Seat:
+        """The seat of the same key with other options, which is to be loaded anew."""
         seat = self._seats[plan.key]
         if not plan.evict and not seat.options.provisional:
             raise ModelAlreadyLoaded(f"{seat.path} is loaded already", path=seat.path)
         if seat.busy:
             raise Conflict(f"model {seat.key!r} is busy", busy=(seat.key,))
-        return self._leave(seat.key)
+        return seat
 
     def _provisional(self) -> Seat | None:
         """A model that nobody asked for: it gives way to any load as soon as it is idle."""
@@ -375,6 +388,12 @@ class ModelPool:
         finally:
             self._forget(seat.key)
 
+    def _unload_all(self, seats: list[Seat], reason: Literal["unload", "shutdown"]) -> None:
+        """All of them, whatever one of them raises. Not held."""
+        with contextlib.ExitStack() as stack:
+            for seat in reversed(seats):
+                stack.callback(self._unload, seat, reason)
+
     def _forget(self, key: str) -> None:
         """Not held."""
         with self._changed:
@@ -400,6 +419,7 @@ class ModelPool:
         except BaseException:
             try:
                 if seat is not None:
+                    seat.engine.unload()
                     self._give_up(seat.engine)
             finally:
                 self._forget(plan.key)
