@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING, cast
 
 from .alarm import Alarm
-from .job import in_loop
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -31,12 +31,14 @@ class Interruption:
         self._runtime = cast("InterruptibleRuntime", runtime)
         self.possible = "interrupt" in runtime.capabilities
         self._jobs: frozenset[Job] = frozenset()  # whose prompts are being evaluated
+        self._loop = 0  # the scheduler's thread
         self._alarm = Alarm(self._interrupt)
 
     def before(self, jobs: Iterable[Job]) -> None:
         """A decode will evaluate parts of the prompts of `jobs`."""
         if not self.possible:
             return
+        self._loop = threading.get_ident()
         self._jobs = frozenset(jobs)
         deadlines = [job.deadline for job in self._jobs if job.deadline is not None]
         if deadlines:
@@ -65,5 +67,5 @@ class Interruption:
         self._alarm.close()
 
     def _interrupt(self) -> None:
-        if not in_loop():  # a collection in the loop's own thread: no decode runs
+        if threading.get_ident() != self._loop:  # else a collection there: no decode runs
             self._runtime.interrupt()

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .request import Kind
     from .room import Discard
 
-__all__ = ["Job", "MakeError", "Work", "clock", "enter_loop", "in_loop", "refuse_in_loop"]
+__all__ = ["Job", "MakeError", "Work", "clock", "enter_loop", "refuse_in_loop"]
 
 clock = time.perf_counter  # one clock for deadlines and timings, in seconds
 
@@ -28,18 +28,13 @@ _thread = threading.local()
 
 
 def enter_loop() -> None:
-    """Mark the current thread as a scheduler's."""
+    """Mark the current thread as one of a scheduler's: the loop, or what it waits for."""
     _thread.in_loop = True
-
-
-def in_loop() -> bool:
-    """Whether the current thread is a scheduler's."""
-    return getattr(_thread, "in_loop", False)
 
 
 def refuse_in_loop() -> None:
     """Raise InvalidRequest in a scheduler's thread: a wait for the loop would never end there."""
-    if in_loop():
+    if getattr(_thread, "in_loop", False):
         raise InvalidRequest("a done-callback must not wait for an engine: use another thread")
 
 

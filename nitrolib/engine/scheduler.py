@@ -366,7 +366,7 @@ class Scheduler:
         self._end_all(
             lambda partial: Cancelled(f"ended by {reason}", reason=reason, partial=partial)
         )
-        self.post.send()
+        self.post.close()
         self._interruption.close()
         try:
             self._before_close()

@@ -98,14 +98,17 @@ def test_nobody_is_let_in_until_a_slot_is_given_back():
         first, second = ask(engine, 20, 60, 1), ask(engine, 20, 60, 2)
         until_set_back(engine, brake)
         late = ask(engine, 2, 2, 3)
-        ended = []
-        first.add_done_callback(lambda _: ended.append(len(runtime.steps)))
         alone_from = len(runtime.steps)
         brake.release()
-        assert all(one.result(10) for one in (first, second, late))
-        (ended_at,) = ended
-        assert all(len(step) == 1 for step in runtime.steps[alone_from:ended_at])
-        assert ended_at > alone_from
+        slot = first.result(10).slot
+        assert second.result(10)
+        assert late.result(10)
+        steps = runtime.steps[alone_from:]
+        until = next(n for n, step in enumerate(steps) if [slot] != [seq for seq, _, _ in step])
+        assert until > 5
+        assert first.result().usage.completion_tokens == 60
+        # from then on the first is done, and whoever was set back is evaluated again
+        assert [n for _, n, _ in steps[until]][0] > 20
         assert_at_rest(engine)
 
 
