@@ -1,4 +1,4 @@
-"""interleave: reads several generations at once, each chunk when it comes."""
+"""interleave and paced: several generations are read at once, each chunk when it comes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from .generation import Generation
     from .request import Chunk
 
-__all__ = ["interleave"]
+__all__ = ["interleave", "paced"]
 
 
 def interleave(generations: Sequence[Generation]) -> Iterator[tuple[int, Chunk]]:
@@ -26,6 +26,15 @@ def interleave(generations: Sequence[Generation]) -> Iterator[tuple[int, Chunk]]
         for chunk in generations[0]:
             yield 0, chunk
         return
+    for found in paced(generations, None):
+        if found is not None:
+            yield found
+
+
+def paced(
+    generations: Sequence[Generation], silence_s: float | None
+) -> Iterator[tuple[int, Chunk] | None]:
+    """As `interleave`, and None after every *silence_s* seconds in which nothing came."""
     news: SimpleQueue[int] = SimpleQueue()
     reading = set(range(len(generations)))
     try:
@@ -34,7 +43,11 @@ def interleave(generations: Sequence[Generation]) -> Iterator[tuple[int, Chunk]]
             generation._outbox.waker = partial(news.put, index)
             news.put(index)  # chunks that came before the waker did
         while reading:
-            index = news.get()
+            try:
+                index = news.get(timeout=silence_s)
+            except Empty:
+                yield None
+                continue
             while index in reading:
                 try:
                     found = generations[index]._next(block=False)

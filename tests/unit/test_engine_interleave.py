@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from support.fake_runtime import FakeRuntime, assert_at_rest, fake_engine
+from support.fake_runtime import Brake, FakeRuntime, assert_at_rest, fake_engine
 
 from nitrolib.engine import GenerationRequest
-from nitrolib.engine.interleave import interleave
+from nitrolib.engine.interleave import interleave, paced
 from nitrolib.errors import Cancelled, InvalidRequest
 from nitrolib.sampling import SamplingParams
 
@@ -88,3 +88,17 @@ def test_a_generation_is_read_once():
         list(interleave(generations))
         with pytest.raises(InvalidRequest):
             list(interleave(generations))
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_silence_is_told(n):
+    runtime = FakeRuntime(n_seq=2)
+    with fake_engine(runtime) as engine:
+        brake = Brake(runtime)
+        reader = paced(engine.submit_choices(request(5), n), 0.01)
+        assert [next(reader), next(reader)] == [None, None]
+        brake.release()
+        told = [found for found in reader if found is not None]
+        ends = [index for index, chunk in told if chunk.finish_reason is not None]
+        assert sorted(ends) == list(range(n))
+        assert_at_rest(engine)
