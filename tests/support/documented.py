@@ -36,10 +36,9 @@ def _template(name: str, path: str) -> str:
     paths = document(name)["paths"]
     if path in paths:
         return path
-    for template in paths:
-        if "{" in template and re.fullmatch(re.sub(r"\{[^}]*\}", ".+", template), path):
-            return template
-    raise AssertionError(f"{name} documents no path {path}")
+    fitting = [one for one in paths if re.fullmatch(re.sub(r"\{[^}]*\}", ".+", one), path)]
+    assert fitting, f"{name} documents no path {path}"
+    return max(fitting, key=len)  # the one that says most: an id may have slashes
 
 
 def _response(name: str, method: str, template: str, status: str) -> tuple[str, dict[str, Any]]:

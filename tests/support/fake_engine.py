@@ -158,6 +158,9 @@ class FakeEngine:
     def tokenize(self, text: str) -> list[int]:
         return list(text.encode())
 
+    def detokenize(self, ids: list[int]) -> str:
+        return bytes(ids).decode()
+
     def submit_choices(self, request: GenerationRequest, n: int) -> tuple[FakeGeneration, ...]:
         if self.model is None:
             raise ModelNotLoaded
