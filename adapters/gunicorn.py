@@ -58,7 +58,8 @@ preload_app = False
 workers = 1
 worker_class = "nitrolib.adapters.worker.Worker"  # gthread
 # Threads are made when they are needed, and one that waits costs little.
-threads = _settings.max_queue + max(_settings.n_parallel, MAX_PARALLEL) + SPARE_THREADS
+_per_model = _settings.max_queue + max(_settings.n_parallel, MAX_PARALLEL)
+threads = _per_model * _settings.max_models + SPARE_THREADS
 worker_connections = threads + 1000
 
 # A worker is never ended for being busy: loading a large model at the start may take minutes.

@@ -3,14 +3,16 @@ model that each request works with."""
 
 from __future__ import annotations
 
+import logging
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from nitrolib.errors import ModelNotFound, ModelNotLoaded
+from nitrolib.errors import ModelNotFound, ModelNotLoaded, NitroError
 from nitrolib.models import ModelPool, Registry
 
 from .disconnect import Watcher
+from .downloading import open_downloads
 from .model_paths import ModelPaths
 from .profile import Profile
 
@@ -24,12 +26,14 @@ if TYPE_CHECKING:
     from nitrolib.config import Settings
     from nitrolib.engine import Engine
     from nitrolib.engine.request import ModelStatus
+    from nitrolib.models import Downloads, ModelEntry, Seat
     from nitrolib.models import Lease as PoolLease
-    from nitrolib.models import ModelEntry, Seat
     from nitrolib.prompt import ChatTemplate, PromptTemplate
     from nitrolib.store import Store
 
 __all__ = ["Lease", "Profile", "Service", "service"]
+
+log = logging.getLogger(__name__)
 
 
 def service() -> Service:
@@ -117,6 +121,7 @@ class Service:
         self._owns_pool = owns_pool
         self._opening = threading.Lock()
         self._store: Store | None = None
+        self._downloads: Downloads | None = None
 
     @classmethod
     def open(cls, engine: Engine | None, settings: Settings) -> Service:
@@ -133,6 +138,7 @@ class Service:
         made = cls(pool, settings, owns_pool=True)
         try:
             made._load_first()
+            made._resume_downloads()
         except BaseException:
             made.close()
             raise
@@ -238,6 +244,22 @@ class Service:
     # ---- storage ---------------------------------------------------------------------------
 
     @property
+    def downloads(self) -> Downloads:
+        """Fetches models into the registry, as far as the settings allow."""
+        with self._opening:
+            if self._downloads is None:
+                self._downloads = open_downloads(self.registry, self.settings)
+            return self._downloads
+
+    def _resume_downloads(self) -> None:
+        """Go on with what an earlier server was stopped at; that must not keep this one away."""
+        if self.settings.downloads and self.registry.root.is_dir():
+            try:
+                self.downloads.resume()
+            except NitroError as error:
+                log.warning("downloads are not resumed: %s", error)
+
+    @property
     def store(self) -> Store:
         """Threads, messages and answers, opened when they are first wanted. Raises StorageError."""
         with self._opening:
@@ -255,11 +277,15 @@ class Service:
         return f"sqlite:///{(folder / 'nitro.db').absolute().as_posix()}"
 
     def close(self) -> None:
-        """End the watching and the storage, and the models where they are this service's own."""
+        """End the watching, the downloads and the storage, and the models where they are this
+        service's own."""
         if self._owns_pool:
             self.pool.close()
         self.watcher.close()
         with self._opening:
+            if self._downloads is not None:
+                self._downloads.close()
+                self._downloads = None
             if self._store is not None:
                 self._store.close()
                 self._store = None

@@ -148,6 +148,16 @@ class Settings:
         least=1,
     )
     downloads: bool = _option("boolean", True, "let clients download models")
+    download_hosts: tuple[str, ...] = _option(
+        "list",
+        (),
+        "host, besides those of Hugging Face, that models may be downloaded from; *.example.org is "
+        "those below it, * any",
+        metavar="HOST",
+    )
+    download_private: bool = _option(
+        "boolean", False, "download from addresses of this machine and of private networks too"
+    )
     max_queue: int = _option(
         "integer", 64, "requests that may wait before new ones are refused", metavar="N", least=0
     )

@@ -35,6 +35,8 @@ WORDS: dict[str, tuple[Sequence[str], Any]] = {
     "max_models": (["--max-models", "2"], 2),
     "model_idle_s": (["--model-idle-s", "60"], 60),
     "downloads": (["--no-downloads"], False),
+    "download_hosts": (["--download-host", "a.example"], ("a.example",)),
+    "download_private": (["--download-private"], True),
     "max_queue": (["--max-queue", "3"], 3),
     "max_body_bytes": (["--max-body-bytes", "5000"], 5000),
     "stream_default": (["--stream-default"], True),

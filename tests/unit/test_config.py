@@ -27,6 +27,8 @@ OTHERS: dict[str, Any] = {
     "max_models": 2,
     "model_idle_s": 600,
     "downloads": False,
+    "download_hosts": ("*.example.org",),
+    "download_private": True,
     "max_queue": 0,
     "max_body_bytes": 4096,
     "stream_default": True,
