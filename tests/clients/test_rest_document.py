@@ -22,11 +22,12 @@ EXAMPLES = [code for code in BLOCKS if "OpenAI(" in code]
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with serve(model=chat_model(tmp_path_factory.mktemp("model"))) as running:
+    folder = tmp_path_factory.mktemp("model")
+    with serve(model=chat_model(folder), data_dir=folder / "data") as running:
         yield running
 
 
-@pytest.mark.parametrize("code", EXAMPLES, ids=["chat", "structured"])
+@pytest.mark.parametrize("code", EXAMPLES, ids=["chat", "structured", "openai"])
 def test_an_example_runs_and_says_something(server: Server, tmp_path: Path, code: str) -> None:
     assert "http://localhost:3928" in code
     script = tmp_path / "example.py"
