@@ -142,7 +142,7 @@ def test_a_loaded_model_is_known_by_its_alias_and_path_too(server: Server, folde
 
 
 @pytest.mark.parametrize(
-    "name", ["../plain", "plain/../plain", "/etc/passwd", "a\x00b", "x" * 5000]
+    "name", ["../plain", "plain/../plain", "/etc/passwd", "a\x00b", "x" * 4096]
 )
 def test_names_are_never_paths(server: Server, name: str) -> None:
     server.chat(model="plain")
