@@ -34,7 +34,12 @@ class Side:
 
     def __init__(self, kind: str, path: Path, **options: Any) -> None:
         command = [sys.executable, str(Path(__file__)), kind, str(path), json.dumps(options)]
-        environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
+        environment = {
+            **os.environ,
+            "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}",
+            # What nitrolib sets for itself: on a machine with other work it helps the peers too.
+            "GOMP_SPINCOUNT": "1000",
+        }
         self._process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
