@@ -10,6 +10,7 @@ import contextlib
 import logging
 import os
 import shutil
+import stat
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -172,26 +173,18 @@ class Registry:
     def _holds_model(self, folder: Path) -> bool:
         """Whether a folder, real or linked, is a model's: further folders in it are not looked
         at."""
-        try:
-            names = os.listdir(folder)
-        except OSError:
-            return False
+        names = _names(folder)
         return MANIFEST in names or any(layout.is_gguf(name) for name in names)
 
     def _read(self, id: str, folder: Path) -> ModelEntry | tuple[str, str] | None:  # noqa: A002
         if not is_direct(folder, self.root):
             return self._problem(id, "its folder is a link, which may lead anywhere")
-        inside = folder / MANIFEST
         try:
-            if inside.is_symlink() or (inside.exists() and not inside.is_file()):
-                return self._problem(id, f"{MANIFEST} is not a plain file")
-            data = files.read_json(inside)
-        except FileNotFoundError:
-            if not folder.is_dir():
-                return None  # removed a moment ago
-            data = {}
+            data = _read_manifest(folder)
         except (OSError, ValueError) as error:
             return self._problem(id, f"{MANIFEST} cannot be read: {error}")
+        if data is None:
+            return None  # removed a moment ago
         try:
             manifest = Manifest.parse(data, id)
             found = layout.find(folder, manifest)
@@ -285,6 +278,28 @@ class Registry:
             files.write_json(folder / MANIFEST, manifest.as_json())
         except OSError as error:
             raise _storage(error, f"model.json of {manifest.id!r} cannot be written") from error
+
+
+def _read_manifest(folder: Path) -> Any:
+    """What model.json holds, {} for a folder that has files alone, None for one that is gone.
+    Raises OSError and ValueError. Another process may replace the folder meanwhile."""
+    path = folder / MANIFEST
+    while True:
+        try:
+            if not stat.S_ISREG(os.lstat(path).st_mode):
+                raise ValueError("it is not a plain file")
+            return files.read_json(path)
+        except FileNotFoundError:
+            names = _names(folder)
+        if MANIFEST not in names:
+            return {} if any(layout.is_gguf(name) for name in names) else None
+
+
+def _names(folder: Path) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except OSError:
+        return []
 
 
 def _rename_folder(source: Path, target: Path) -> None:

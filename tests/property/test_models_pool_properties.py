@@ -26,6 +26,7 @@ from nitrolib.errors import Conflict, ModelAlreadyLoaded, ModelLoadError, ModelN
 from nitrolib.models import ModelPool
 
 KEYS = st.sampled_from("abcd")
+SELDOM = st.sampled_from([False, False, False, False, True])
 IDLE_S = 10.0
 
 
@@ -100,9 +101,9 @@ class PoolMachine(RuleBasedStateMachine):
         target=leases,
         key=KEYS,
         ctx_len=st.sampled_from([64, 128]),
-        evict=st.booleans(),
-        exist_ok=st.booleans(),
-        keep=st.booleans(),
+        evict=st.sampled_from([True, True, False]),
+        exist_ok=st.sampled_from([True, True, False]),
+        keep=SELDOM,
         provisional=st.integers(0, 4),
     )
     def load(
@@ -131,8 +132,8 @@ class PoolMachine(RuleBasedStateMachine):
         one.leases.append(lease)
         return (key, lease)
 
-    @rule(target=leases, key=st.none() | KEYS)
-    def lease(self, key: str | None) -> Any:
+    @rule(target=leases, key=st.none() | KEYS, keep=SELDOM)
+    def lease(self, key: str | None, keep: bool) -> Any:
         name = key if key is not None else next(reversed(self.plain), None)
         if name not in self.plain:
             with pytest.raises(ModelNotLoaded):
@@ -140,8 +141,11 @@ class PoolMachine(RuleBasedStateMachine):
             return multiple()
         lease = self.pool.lease(key)
         assert lease.seat.key == name
-        self.plain[name].leases.append(lease)
         self.plain[name].used = self.clock.now
+        if not keep:
+            lease.close()
+            return multiple()
+        self.plain[name].leases.append(lease)
         return (name, lease)
 
     @rule(lease=consumes(leases))
