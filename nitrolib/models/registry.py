@@ -181,10 +181,10 @@ class Registry:
             return self._problem(id, "its folder is a link, which may lead anywhere")
         try:
             data = _read_manifest(folder)
+        except FileNotFoundError:
+            return None  # removed a moment ago
         except (OSError, ValueError) as error:
             return self._problem(id, f"{MANIFEST} cannot be read: {error}")
-        if data is None:
-            return None  # removed a moment ago
         try:
             manifest = Manifest.parse(data, id)
             found = layout.find(folder, manifest)
@@ -281,8 +281,8 @@ class Registry:
 
 
 def _read_manifest(folder: Path) -> Any:
-    """What model.json holds, {} for a folder that has files alone, None for one that is gone.
-    Raises OSError and ValueError. Another process may replace the folder meanwhile."""
+    """What model.json holds, {} for a folder that has files alone. Raises FileNotFoundError for a
+    folder that is gone, OSError and ValueError. Another process may replace it meanwhile."""
     path = folder / MANIFEST
     while True:
         try:
@@ -291,8 +291,11 @@ def _read_manifest(folder: Path) -> Any:
             return files.read_json(path)
         except FileNotFoundError:
             names = _names(folder)
-        if MANIFEST not in names:
-            return {} if any(layout.is_gguf(name) for name in names) else None
+            if MANIFEST in names:
+                continue
+            if any(layout.is_gguf(name) for name in names):
+                return {}
+            raise
 
 
 def _names(folder: Path) -> list[str]:
