@@ -1,10 +1,13 @@
-"""What holds for every test: the same examples in every CI run, and a Ctrl-C that arrives."""
+"""What holds for every test: the same examples in every CI run, a Ctrl-C that arrives, and each
+backend in turn for tests that name none."""
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import signal
 
+import pytest
 from hypothesis import settings
 
 # A change must not fail for an example that another change would have met as well: random examples
@@ -17,3 +20,18 @@ if os.environ.get("CI"):
 # processes whose Ctrl-C is tested.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Backend -> the module that its package installs.
+BACKENDS = {"ctransformers": "ctransformers", "llama-cpp-python": "llama_cpp"}
+
+
+@pytest.fixture(scope="module", params=BACKENDS)
+def backend(request: pytest.FixtureRequest) -> str:
+    """The name of a backend: a test that needs one and names none runs on every one of them.
+
+    Of module scope, so that a server or an engine that a module shares is started once a backend.
+    """
+    name: str = request.param
+    if importlib.util.find_spec(BACKENDS[name]) is None:
+        pytest.skip(f"{name} is not installed")
+    return name

@@ -6,7 +6,7 @@ the graphs in src/models/.
 
 from __future__ import annotations
 
-__all__ = ["ARCHITECTURES", "EQUAL_HEADS", "RECURRENT", "WHOLE_HEAD_ROPE"]
+__all__ = ["ARCHITECTURES", "EQUAL_HEADS", "EXPERTS", "RECURRENT", "WHOLE_HEAD_ROPE", "WIDENED"]
 
 # Left out of the library's list are those that are no language model by themselves: clip, encoders
 # with a decoder (t5, t5encoder), speech (wavtokenizer-dec, qwen3tts, pockettts), draft models
@@ -52,8 +52,17 @@ WHOLE_HEAD_ROPE = frozenset({
 EQUAL_HEADS = WHOLE_HEAD_ROPE - {"talkie"} | {
     "afmoe", "bailingmoe2", "bert", "bitnet", "bloom", "chatglm", "cohere2", "command-r",
     "eurobert", "glm4", "glm4moe", "gpt2", "gptneox", "granitehybrid", "jais", "jina-bert-v2",
-    "jina-bert-v3", "laguna", "minimax-m3", "modern-bert", "mpt", "muse-glimmer", "nanbeige",
-    "nemotron_h", "nemotron_h_moe", "neo-bert", "nomic-bert", "nomic-bert-moe", "openelm", "phi2",
-    "phi3", "phimoe", "qwen", "qwen35", "qwen35moe", "qwen3next", "qwen4exp", "refact", "spark2_5",
-    "stablelm", "starcoder",
+    "jina-bert-v3", "laguna", "lfm2", "lfm2moe", "minimax-m3", "modern-bert", "mpt", "muse-glimmer",
+    "nanbeige", "nemotron_h", "nemotron_h_moe", "neo-bert", "nomic-bert", "nomic-bert-moe",
+    "openelm", "phi2", "phi3", "phimoe", "qwen", "qwen35", "qwen35moe", "qwen3next", "qwen4exp",
+    "refact", "spark2_5", "stablelm", "starcoder",
 }  # fmt: skip
+
+# Without experts they divide by their number, or assert that there are some.
+EXPERTS = frozenset({
+    "bailingmoe2", "glm4moe", "grovemoe", "lfm2moe", "mellum", "nemotron_h_moe", "qwen35moe",
+    "qwen3next", "qwen3vlmoe", "qwen4exp", "smallthinker",
+})  # fmt: skip
+
+# Their hidden state is wider than embedding_length by themselves.
+WIDENED = frozenset({"deepseek4", "qwen4exp"})

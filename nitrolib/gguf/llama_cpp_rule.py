@@ -14,10 +14,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .llama_cpp_architectures import ARCHITECTURES, EQUAL_HEADS, RECURRENT, WHOLE_HEAD_ROPE
+from .llama_cpp_architectures import (
+    ARCHITECTURES,
+    EQUAL_HEADS,
+    EXPERTS,
+    RECURRENT,
+    WHOLE_HEAD_ROPE,
+    WIDENED,
+)
 from .llama_cpp_tokenizers import check_tokenizer
 from .rules import Candidate, KeyRule, Rule, listed
-from .types import ARRAY, F32, STRING, U32
+from .types import ARRAY, BOOL, F32, STRING, U32
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,6 +67,11 @@ def _finite(key: str, *, least: float = -math.inf, above: float = -math.inf) -> 
         check=lambda value, _: math.isfinite(value) and value >= least and value > above,
     )
 
+
+_TWICE_AS_WIDE = KeyRule(
+    key=".ssm.inner_size", type=U32, allowed="twice the embedding_length {info.n_embd}",
+    check=lambda value, info: value == 2 * info.n_embd,
+)  # fmt: skip
 
 _KEYS = (
     KeyRule(key="general.name", type=STRING, allowed="any text"),
@@ -114,6 +126,10 @@ _KEYS = (
         key=".expert_group_used_count", type=U32, allowed=f"at most {_MAX_EXPERTS}",
         check=_between(0, _MAX_EXPERTS),
     ),
+    KeyRule(
+        key=".expert_gating_func", type=U32, allowed="1 to 4", unsupported=True,
+        check=_between(1, 4),
+    ),
     _size(".ssm.conv_kernel"),
     _size(".ssm.inner_size"),
     _size(".ssm.state_size"),
@@ -125,8 +141,60 @@ _KEYS = (
 )  # fmt: skip
 
 
+def _exactly(key: str, value: int, *, required: bool = False) -> KeyRule:
+    return KeyRule(
+        key=key,
+        type=U32,
+        required=required,
+        allowed=str(value),
+        unsupported=True,
+        check=lambda found, _: found == value,
+    )
+
+
+# What the code of single architectures asserts, beside what holds for all.
+_OWN_KEYS: dict[str, tuple[KeyRule, ...]] = {
+    "bailingmoe3": (
+        KeyRule(key=".kda.safe_gate", type=BOOL, allowed="true", check=lambda value, _: value),
+        KeyRule(
+            key=".kda.gate_lower_bound", type=F32, required=True, allowed="below 0",
+            check=lambda value, _: value < 0,
+        ),
+    ),
+    "gemma-embedding": tuple(
+        KeyRule(
+            key=key, type=U32, allowed="0 or embedding_length {info.n_embd}",
+            check=lambda value, info: value in (0, info.n_embd),
+        )
+        for key in (".dense_2_feat_in", ".dense_3_feat_out")
+    ),
+    "glm5-next": (
+        _exactly(".hyper_connection.count", 4, required=True),
+        KeyRule(
+            key=".attention.indexer.kpool", type=U32, required=True, allowed="2 or more",
+            check=_between(2, _MAX_SIZE),
+        ),
+    ),
+    "granitehybrid": (_TWICE_AS_WIDE,),
+    "grovemoe": (_size(".experts_per_group", required=True),),
+    "hrm_text": tuple(
+        _size(f".hrm.{name}", required=True)
+        for name in ("layers_per_stack", "h_cycles", "l_cycles")
+    ),
+    "jamba": (_TWICE_AS_WIDE,),
+    "minimax-m3": (_size(".attention.indexer.block_size", required=True),),
+    "nanbeige": (
+        KeyRule(
+            key=".num_loops", type=U32, allowed="1 up to 512 / block_count {info.n_layer}",
+            check=lambda value, info: 1 <= value <= _MAX_LAYERS // info.n_layer,
+        ),
+    ),
+}  # fmt: skip
+
+
 def _check_keys(candidate: Candidate) -> None:
     candidate.check_keys(_KEYS)
+    candidate.check_keys(_OWN_KEYS.get(candidate.info.architecture, ()))
 
 
 # Heads --------------------------------------------------------------------------------------------
@@ -207,9 +275,9 @@ def _check_rope(candidate: Candidate, name: str, head_size: int) -> None:
                 f"{head_size} in {candidate.info.architecture!r}",
                 key=key,
             )
-    elif dimensions % 2 or not 0 <= dimensions <= head_size:
+    elif dimensions % 2 or not 2 <= dimensions <= head_size:
         candidate.fail(
-            f"the value is {dimensions}; it is even and at most the head size {head_size}", key=key
+            f"the value is {dimensions}; it is even, from 2 to the head size {head_size}", key=key
         )
 
 
@@ -226,6 +294,8 @@ def _check_experts(candidate: Candidate) -> None:
         candidate.fail(f"{most_used} of {count} experts are used", key=key)
     if count and not most_used:
         candidate.fail(f"none of {count} experts is used", key=key)
+    if not count and candidate.info.architecture in EXPERTS:
+        candidate.fail("there are no experts", key=candidate.full(".expert_count"))
     _check_expert_groups(candidate, count)
 
 
@@ -264,6 +334,9 @@ _TABLES = re.compile(r"tid2eid")  # ids, looked up and never computed with
 
 
 def _check_tensors(candidate: Candidate) -> None:
+    _check_places(candidate)
+    _check_attention(candidate)
+    _check_output_size(candidate)
     for name, tensor in candidate.file.tensors.items():
         kind = tensor.type.name
         if len(tensor.shape) == 1 or _ELEMENTWISE.search(name):
@@ -277,6 +350,46 @@ def _check_tensors(candidate: Candidate) -> None:
                 f"its type is {kind}; {candidate.rule.backend} takes {listed(allowed)} here",
                 tensor=name,
             )
+
+
+def _check_places(candidate: Candidate) -> None:
+    """Where a mapped file's tensors lie is where they are computed with."""
+    for name, tensor in candidate.file.tensors.items():
+        if tensor.data_offset % _ALIGNMENT:
+            candidate.refuse(
+                f"its data begin at byte {tensor.data_offset}, which is no multiple of "
+                f"{_ALIGNMENT}",
+                tensor=name,
+            )
+
+
+_ALIGNMENT = 32
+
+
+def _check_attention(candidate: Candidate) -> None:
+    """Phi 3 may have one matrix for queries, keys and values, or three; the library asks for
+    neither."""
+    if candidate.info.architecture != "phi3":
+        return
+    tensors = candidate.file.tensors
+    for layer in range(candidate.info.n_layer):
+        one = f"blk.{layer}.attn_qkv.weight"
+        three = [f"blk.{layer}.attn_{name}.weight" for name in "qkv"]
+        if one not in tensors and not all(name in tensors for name in three):
+            candidate.fail("it is missing", tensor=one)
+
+
+def _check_output_size(candidate: Candidate) -> None:
+    """A hidden state of another size than that of the layers needs a matrix that makes it."""
+    key = candidate.full(".embedding_length_out")
+    size, info = candidate.metadata.integer(key), candidate.info
+    if size in (None, info.n_embd) or info.architecture in WIDENED:
+        return
+    dense = candidate.file.tensors.get("dense_2.weight")
+    if dense is None or dense.shape != (info.n_embd, size):
+        candidate.fail(
+            f"the value is {size}, and no tensor makes {size} numbers of {info.n_embd}", key=key
+        )
 
 
 LLAMA_CPP = Rule(

@@ -1,10 +1,12 @@
 """Fuzzes verify and the native loader with damaged GGUF files, in child processes.
 
     python tests/fuzz/gguf_fuzz.py --count 20000 --seed 1
+    python tests/fuzz/gguf_fuzz.py --count 20000 --seed 1 --backend llama-cpp-python
 
-Every file goes through `verify`; what it lets pass is loaded for real, tokenized and evaluated.
-Prints one line of JSON, and ends with 1 if any file crashed or hung the child, or raised anything
-but the errors that are meant. File number i of a seed is always the same: `--only i` repeats it.
+With llama-cpp-python the files were models of today's families. Every file goes through `verify`;
+what it lets pass is loaded for real, tokenized and evaluated. Prints one line of JSON, and ends
+with 1 if any file crashed or hung the child, or raised anything but the errors that are meant.
+File number i of a seed is always the same: `--only i` repeats it.
 """
 
 from __future__ import annotations
@@ -21,50 +23,64 @@ import threading
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 _TESTS = Path(__file__).resolve().parent.parent
 sys.path[:0] = [path for path in (str(_TESTS), str(_TESTS.parent)) if path not in sys.path]
 
 from support.gguf_mutations import mutate  # noqa: E402
 
-from nitrolib.backends import Feed, LoadOptions, load  # noqa: E402
-from nitrolib.errors import BackendError, ModelFileError, ModelLoadError  # noqa: E402
-from nitrolib.gguf import CTRANSFORMERS, verify  # noqa: E402
+from nitrolib.backends import Feed, LoadOptions, Runtime, load  # noqa: E402
+from nitrolib.errors import (  # noqa: E402
+    BackendError,
+    InvalidRequest,
+    ModelFileError,
+    ModelLoadError,
+)
+from nitrolib.gguf import CTRANSFORMERS, LLAMA_CPP, Rule, verify  # noqa: E402
 
 HANG_S = 30.0
+RULES: dict[str, Rule] = {rule.backend: rule for rule in (CTRANSFORMERS, LLAMA_CPP)}
 TEXT = "Hello world, \u00e9t\u00e9 \u4f60\u597d \U0001f600 </s><s>\t\n the end of it"
 # What a file may come to; everything else is a fault of nitrolib.
 FINE = ("damaged", "unsupported", "loaded", "not finite", "load refused")
 
 
-def one_file(path: Path, seed: int, index: int, *, unguarded: bool = False) -> tuple[str, str]:
+def damaged(seed: int, index: int, backend: str) -> tuple[bytes, str]:
+    """File `index` of a seed, and what was done to it."""
+    return mutate(random.Random(f"{seed}/{index}"), todays=backend != "ctransformers")
+
+
+def one_file(
+    path: Path, seed: int, index: int, backend: str, *, unguarded: bool = False
+) -> tuple[str, str]:
     """What became of file `index`, and in words why."""
-    raw, _ = mutate(random.Random(f"{seed}/{index}"))
-    path.write_bytes(raw)
+    path.write_bytes(damaged(seed, index, backend)[0])
     if unguarded:
-        return _run_unguarded(path)
+        return _run_unguarded(path, backend)
     try:
-        verify(path, CTRANSFORMERS)
+        verify(path, RULES[backend])
     except ModelFileError as error:
         return ("unsupported" if error.unsupported else "damaged"), str(error)
     try:
-        return _run(path)
+        return _run(path, backend)
     except ModelLoadError as error:
         return "load refused", str(error)
 
 
-def _run(path: Path) -> tuple[str, str]:
+def _run(path: Path, backend: str) -> tuple[str, str]:
     options = LoadOptions(ctx_len=64, ngl=0, threads=1, warm_up=False)
-    runtime = load(str(path), options, backend="ctransformers")
+    runtime = load(str(path), options, backend=backend)
     try:
-        tokens = runtime.tokenize(TEXT)[: runtime.n_ctx]
-        step = min(16, runtime.n_batch)
-        for start in range(0, len(tokens), step):
-            runtime.decode([Feed(0, tokens[start : start + step])])
-            runtime.logits(0)
-        runtime.keep(0, 0)
-        runtime.decode([Feed(0, [runtime.info.n_vocab - 1], "embedding")])
-        runtime.embed(0)
+        try:
+            tokens = runtime.tokenize(TEXT)[: runtime.n_ctx]
+        except InvalidRequest:  # a vocabulary that lost the bytes to spell it
+            tokens = []
+        tokens = tokens or [0]
+        if "generate" in runtime.capabilities:
+            _generate(runtime, tokens)
+        if "embedder" in runtime.capabilities:
+            _embed(runtime, tokens)
     except BackendError as error:
         return "not finite", str(error)
     finally:
@@ -72,7 +88,36 @@ def _run(path: Path) -> tuple[str, str]:
     return "loaded", ""
 
 
-def _run_unguarded(path: Path) -> tuple[str, str]:
+def _generate(runtime: Runtime, tokens: list[int]) -> None:
+    step = min(16, runtime.n_batch)
+    for start in range(0, len(tokens), step):
+        runtime.decode([Feed(0, tokens[start : start + step])])
+        runtime.logits(0)
+    runtime.keep(0, 0)
+    if "embed" in runtime.capabilities:
+        runtime.decode([Feed(0, [runtime.info.n_vocab - 1], "embedding")])
+        runtime.embed(0)
+    else:
+        runtime.decode([Feed(0, [runtime.info.n_vocab - 1])])
+        if "copy" in runtime.capabilities:
+            runtime.keep(0, runtime.length(0))
+
+
+def _embed(runtime: Any, tokens: list[int]) -> None:
+    embedder = runtime.embedder()
+    try:
+        text = tokens[: max(1, embedder.n_batch - 8)]
+        if "rank" in runtime.capabilities:
+            embedder.rank([embedder.pair(text[:4], text[:8])])
+        else:
+            embedder.embed([text, text[:1]][: embedder.n_seq])
+    finally:
+        embedder.close()
+
+
+def _run_unguarded(path: Path, backend: str) -> tuple[str, str]:
+    if backend != "ctransformers":
+        return _run_unguarded_llama(path)
     from ctransformers import LLM, Config
 
     try:
@@ -83,7 +128,18 @@ def _run_unguarded(path: Path) -> tuple[str, str]:
     return "loaded", ""
 
 
-def child(seed: int, start: int, stop: int, folder: Path, unguarded: bool) -> None:
+def _run_unguarded_llama(path: Path) -> tuple[str, str]:
+    from llama_cpp import Llama
+
+    try:
+        model = Llama(str(path), n_ctx=64, n_threads=1, verbose=False)
+    except ValueError as error:
+        return "load refused", str(error)
+    model.eval([0, 1, 2, 3])
+    return "loaded", ""
+
+
+def child(seed: int, start: int, stop: int, folder: Path, backend: str, *, unguarded: bool) -> None:
     """Work through files start .. stop - 1; report each before and after on stdout. The folder is
     the parent's, who cleans up when a file has ended this process."""
     _limit_memory()
@@ -91,7 +147,7 @@ def child(seed: int, start: int, stop: int, folder: Path, unguarded: bool) -> No
         path = folder / f"{index}.gguf"
         print(f"begin\t{index}", flush=True)
         try:
-            outcome, why = one_file(path, seed, index, unguarded=unguarded)
+            outcome, why = one_file(path, seed, index, backend, unguarded=unguarded)
         except Exception as error:  # noqa: BLE001 (the very thing that is looked for)
             outcome, why = "unexpected", f"{type(error).__name__}: {error}"
         print(f"end\t{index}\t{outcome}\t{json.dumps(why)}", flush=True)
@@ -113,7 +169,12 @@ def _memory_folder() -> str | None:
 
 
 def fuzz(
-    count: int, seed: int, start: int = 0, *, unguarded: bool = False
+    count: int,
+    seed: int,
+    start: int = 0,
+    *,
+    backend: str = "ctransformers",
+    unguarded: bool = False,
 ) -> tuple[Counter[str], list[str]]:
     """Counts by outcome, and a line for everything that must not happen. With `unguarded` the
     native library gets the files unverified: that shows that crashes are seen, and why verify is
@@ -122,15 +183,21 @@ def fuzz(
     faults: list[str] = []
     index = start
     while index < start + count:
-        index = _one_child(seed, index, start + count, unguarded, outcomes, faults)
+        options = ["--backend", backend, *(["--unguarded"] if unguarded else [])]
+        index = _one_child(seed, index, start + count, options, outcomes, faults)
     return outcomes, faults
 
 
 def _one_child(
-    seed: int, start: int, stop: int, unguarded: bool, outcomes: Counter[str], faults: list[str]
+    seed: int,
+    start: int,
+    stop: int,
+    options: list[str],
+    outcomes: Counter[str],
+    faults: list[str],
 ) -> int:
     """Run a child until it is done or gone; returns the first file that is still to do."""
-    command = [sys.executable, __file__, *(["--unguarded"] if unguarded else []), "--child"]
+    command = [sys.executable, __file__, *options, "--child"]
     command += [str(seed), str(start), str(stop)]
     lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
     done, current = start, start
@@ -178,6 +245,7 @@ def _pump(process: subprocess.Popen[str], lines: queue.SimpleQueue[str | None]) 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--backend", choices=RULES, default="ctransformers")
     parser.add_argument("--count", type=int, default=20000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--start", type=int, default=0)
@@ -189,22 +257,31 @@ def main() -> int:
     arguments = parser.parse_args()
     if arguments.child:
         seed, start, stop, folder = arguments.child
-        child(int(seed), int(start), int(stop), Path(folder), arguments.unguarded)
+        child(
+            int(seed), int(start), int(stop), Path(folder), arguments.backend,
+            unguarded=arguments.unguarded,
+        )  # fmt: skip
         return 0
     if arguments.only is not None:
-        _, steps = mutate(random.Random(f"{arguments.seed}/{arguments.only}"))
+        _, steps = damaged(arguments.seed, arguments.only, arguments.backend)
         print(arguments.only, steps, flush=True)
         path = Path(tempfile.gettempdir()) / f"fuzz-{arguments.seed}-{arguments.only}.gguf"
-        print(path, *one_file(path, arguments.seed, arguments.only))
+        print(path, flush=True)
+        print(*one_file(path, arguments.seed, arguments.only, arguments.backend))
         return 0
     began = time.monotonic()
     outcomes, faults = fuzz(
-        arguments.count, arguments.seed, arguments.start, unguarded=arguments.unguarded
+        arguments.count,
+        arguments.seed,
+        arguments.start,
+        backend=arguments.backend,
+        unguarded=arguments.unguarded,
     )
     for fault in faults[:50]:
         print(fault)
     report = {
         "files": arguments.count,
+        "backend": arguments.backend,
         "seed": arguments.seed,
         **{name: outcomes[name] for name in (*FINE, "unexpected", "crash", "hang")},
         "seconds": round(time.monotonic() - began, 1),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import gguf_draft as gd
 from .gguf_draft import Draft, Tensor, Value
+from .gguf_families import ENCODING, GENERATING, Sizes, model_draft
 from .gguf_maker import Shape, llama_draft
 
 if TYPE_CHECKING:
@@ -40,6 +41,57 @@ NEW_KEYS = {
     "tokenizer.ggml.eot_token_id": gd.U32, "tokenizer.ggml.merges": gd.ARRAY,
     "tokenizer.ggml.pre": gd.STRING, "tokenizer.chat_template": gd.STRING,
 }  # fmt: skip
+# Further keys that today's models have; "A." stands for the architecture.
+TODAYS_KEYS = [
+    (key, kind)
+    for kind, keys in (
+        (gd.U32, (
+            "A.rope.dimension_count", "A.rope.dimension_count_swa",
+            "A.rope.scaling.original_context_length", "A.attention.key_length",
+            "A.attention.value_length", "A.attention.key_length_swa",
+            "A.attention.value_length_swa", "A.attention.sliding_window",
+            "A.attention.sliding_window_pattern", "A.embedding_length_out", "A.expert_count",
+            "A.expert_used_count", "A.expert_group_count", "A.expert_group_used_count",
+            "A.expert_feed_forward_length", "A.expert_shared_feed_forward_length",
+            "A.expert_gating_func", "A.nextn_predict_layers", "A.pooling_type",
+            "A.classifier.pooling_type", "A.moe_every_n_layers", "A.vocab_size",
+            "A.dense_2_feat_out", "tokenizer.ggml.mask_token_id", "tokenizer.ggml.token_type_count",
+            "tokenizer.ggml.cls_token_id", "tokenizer.ggml.eom_token_id",
+            "tokenizer.ggml.fim_pre_token_id", "tokenizer.ggml.fim_pad_token_id",
+        )),
+        (gd.F32, (
+            "A.rope.freq_base", "A.rope.freq_base_swa", "A.rope.scaling.factor",
+            "A.rope.scaling.attn_factor", "A.attention.scale", "A.attention.layer_norm_epsilon",
+            "A.attention.layer_norm_rms_epsilon", "A.attn_logit_softcapping",
+            "A.final_logit_softcapping", "A.expert_weights_scale",
+        )),
+        (gd.STRING, (
+            "A.rope.scaling.type", "general.type", "tokenizer.ggml.model", "tokenizer.ggml.pre",
+        )),
+        (gd.ARRAY, (
+            "A.attention.head_count", "A.attention.head_count_kv", "A.feed_forward_length",
+            "A.expert_used_count", "A.classifier.output_labels",
+            "tokenizer.ggml.precompiled_charsmap", "tokenizer.ggml.suppress_tokens",
+            "tokenizer.ggml.scores",
+        )),
+        (gd.BOOL, (
+            "A.attention.causal", "A.use_parallel_residual", "tokenizer.ggml.add_eos_token",
+            "tokenizer.ggml.add_sep_token", "tokenizer.ggml.remove_extra_whitespaces",
+        )),
+    )
+    for key in keys
+]  # fmt: skip
+TODAYS_TEXTS = [
+    b"yarn", b"longrope", b"none", b"bert", b"t5", b"gpt2", b"rwkv", b"plamo2", b"gemma4",
+    b"adapter", b"qwen2", b"llama-bpe", b"tekken", b"deepseek-llm", b"gpt-4o", b"kimi-k2", b"bloom",
+    b"jais-2",
+]  # fmt: skip
+TODAYS_TENSORS = [
+    "rope_freqs.weight", "blk.0.attn_q.bias", "blk.0.attn_qkv.weight", "blk.0.attn_q_norm.weight",
+    "blk.0.ffn_gate_exps.weight", "blk.0.ffn_gate_inp.weight", "token_types.weight", "cls.weight",
+    "cls.output.weight", "output.weight", "output.bias", "rope_factors_long.weight",
+    "position_embd.weight", "blk.0.ffn_down.bias", "blk.0.attn_sinks.weight",
+]  # fmt: skip
 NEW_TENSORS = ["rope_freqs.weight", "blk.0.attn_q.bias", "blk.2.attn_q.weight", "x", "output.bias"]
 
 
@@ -73,6 +125,26 @@ def bases() -> tuple[Base, ...]:
     )
 
 
+@functools.lru_cache(maxsize=1)
+def todays_bases() -> tuple[Base, ...]:
+    """A small sound file of each family of today, some with a shared output, of several types."""
+    sizes = Sizes(
+        n_embd=32, n_layer=1, n_head=2, n_head_kv=1, n_ff=32, n_vocab=420, n_ctx_train=128
+    )
+    encoder = dataclasses.replace(sizes, n_head_kv=2)
+    quants = ("F32", "Q8_0", "F16", "BF16", "Q4_0")
+    drafts = [
+        model_draft(
+            family, quants[index % len(quants)], seed=index,
+            sizes=None if family == "llama" else encoder if family in ENCODING else sizes,
+            tied=True if family in ("qwen2", "llama3", "gemma2", "gemma3") else None,
+        )
+        for index, family in enumerate((*GENERATING, *ENCODING))
+    ]  # fmt: skip
+    drafts.append(model_draft("qwen3", "Q4_K", seed=99))
+    return tuple(_base(draft) for draft in drafts)
+
+
 def _shape(n_embd: int, n_layer: int, n_head: int, n_head_kv: int) -> Shape:
     return Shape(
         n_embd=n_embd,
@@ -94,14 +166,17 @@ def _base(draft: Draft) -> Base:
     return Base(draft, data)
 
 
-def mutate(rng: random.Random) -> tuple[bytes, str]:
-    """A damaged file and what was done to it. Some come out sound: in the weights, or unchanged."""
-    base = rng.choice(bases())
+def mutate(rng: random.Random, *, todays: bool = False) -> tuple[bytes, str]:
+    """A damaged file and what was done to it. Some come out sound: in the weights, or unchanged.
+    With `todays` the file was one of today's families."""
+    files = todays_bases() if todays else bases()
+    draft_steps = TODAYS_STEPS if todays else DRAFT_STEPS
+    base = rng.choice(files)
     if rng.random() < 0.55:
         draft = dataclasses.replace(
             base.draft, metadata=list(base.draft.metadata), tensors=list(base.draft.tensors)
         )
-        steps = [rng.choice(DRAFT_STEPS) for _ in range(rng.choice((1, 1, 1, 2, 3)))]
+        steps = [rng.choice(draft_steps) for _ in range(rng.choice((1, 1, 1, 2, 3)))]
         for step in steps:
             step(draft, rng)
         raw = bytearray(draft.header()[0] + base.data)
@@ -115,7 +190,10 @@ def mutate(rng: random.Random) -> tuple[bytes, str]:
             damage = rng.choice(BYTE_STEPS)
             # Three in four go to the header: there, a byte decides more.
             limit = header if rng.random() < 0.75 else len(raw)
-            damage(raw, max(limit, 1), rng)
+            if damage is splice:
+                splice(raw, max(limit, 1), rng, files)
+            else:
+                damage(raw, max(limit, 1), rng)
             names.append(damage.__name__)
     return bytes(raw), "+".join(names)
 
@@ -327,6 +405,73 @@ DRAFT_STEPS: list[Callable[[Draft, random.Random], None]] = [
 ]  # fmt: skip
 
 
+def change_todays_key(draft: Draft, rng: random.Random) -> None:
+    """A key that models of today have gets a value of its type, often one that may be meant."""
+    key, kind = rng.choice(TODAYS_KEYS)
+    key = key.replace("A.", f"{_architecture(draft)}.")
+    if kind == gd.ARRAY:
+        value = _plausible_array(draft, key, rng)
+    elif kind == gd.U32 and rng.random() < 0.7:
+        value = gd.u32(rng.choice([0, 1, 2, 3, 4, 5, 6, 8, 12, 16, 17, 24, 32, 33, 64, 128]))
+    elif kind == gd.STRING:
+        value = Value(kind, rng.choice([*TODAYS_TEXTS, *TEXTS[:9]]))
+    else:
+        value = _scalar(kind, rng)
+    draft[key] = value
+
+
+def _plausible_array(draft: Draft, key: str, rng: random.Random) -> Value:
+    if key.endswith("output_labels"):
+        return gd.array(gd.STRING, [b"x"] * rng.choice([0, 1, 2, 5, 1000]))
+    if key.endswith("charsmap"):
+        size = rng.choice([0, 3, 4, 8, 64, 1025])
+        return gd.array(gd.U8, list(rng.randbytes(size)))
+    if key.endswith("scores"):
+        return gd.array(gd.F32, [rng.choice(FLOATS) for _ in range(420)])
+    element = rng.choice([gd.U32, gd.I32])
+    numbers = [rng.choice([0, 1, 2, 3, 4, 16, 32]) for _ in range(rng.choice([0, 1, 1, 1, 2, 3]))]
+    return gd.array(element, numbers)
+
+
+def change_architecture(draft: Draft, rng: random.Random) -> None:
+    """Another architecture, under whose name the keys are found too."""
+    from nitrolib.gguf.llama_cpp_architectures import ARCHITECTURES
+
+    before, after = _architecture(draft), rng.choice(sorted(ARCHITECTURES))
+    draft.metadata = [
+        (after + key[len(before) :] if str(key).startswith(f"{before}.") else key, value)
+        for key, value in draft.metadata
+    ]
+    draft["general.architecture"] = gd.string(after)
+
+
+def change_charsmap(draft: Draft, rng: random.Random) -> None:
+    """Nodes of the normalisation table, where there is one."""
+    key = "tokenizer.ggml.precompiled_charsmap"
+    index = next((i for i, (name, _) in enumerate(draft.metadata) if name == key), None)
+    if index is None or draft.metadata[index][1].element != gd.U8:
+        return change_todays_key(draft, rng)
+    data = list(draft.metadata[index][1].data)
+    for _ in range(rng.choice((1, 2, 8)) if data else 0):
+        # The root, the one child that it has, its leaf, or anything.
+        node = rng.choice([0, 256 ^ 9, 256, rng.randrange(512)])
+        data[min(4 + 4 * node + rng.randrange(4), len(data) - 1)] = rng.randrange(256)
+    draft.metadata[index] = (key, gd.array(gd.U8, data))
+    return None
+
+
+def _architecture(draft: Draft) -> str:
+    value = next((v for key, v in draft.metadata if key == "general.architecture"), None)
+    text = value.data if value is not None and value.type == gd.STRING else "llama"
+    return text if isinstance(text, str) else bytes(text).decode("latin-1")
+
+
+TODAYS_STEPS = [
+    *DRAFT_STEPS, *[change_todays_key] * 14, *[change_number] * 6, *[change_vocabulary] * 4,
+    *[change_architecture] * 2, *[change_charsmap] * 2,
+]  # fmt: skip
+
+
 def _pick(draft: Draft, rng: random.Random) -> tuple[str | bytes, Value]:
     return rng.choice(draft.metadata)
 
@@ -434,10 +579,12 @@ def copy_range(raw: bytearray, limit: int, rng: random.Random) -> None:
     raw[at : at + len(part)] = part
 
 
-def splice(raw: bytearray, limit: int, rng: random.Random) -> None:
+def splice(
+    raw: bytearray, limit: int, rng: random.Random, files: tuple[Base, ...] | None = None
+) -> None:
     """The rest of another file, from the same place on."""
     at = rng.randrange(limit)
-    raw[at:] = rng.choice(bases()).raw[at:]
+    raw[at:] = rng.choice(files or bases()).raw[at:]
 
 
 BYTE_STEPS: list[Callable[[bytearray, int, random.Random], None]] = [

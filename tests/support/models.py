@@ -14,6 +14,12 @@ if TYPE_CHECKING:
 SLOW = Shape(n_embd=512, n_layer=8, n_head=8, n_head_kv=8, n_ff=1408, n_vocab=512, n_ctx_train=8192)
 
 
+# Backend -> the type of weights with which its logits do not depend on how tokens are grouped into
+# evaluations: ctransformers rounds F32 otherwise in another grouping, llama.cpp's quantised kernels
+# quantise activations by the batch.
+EXACT = {"ctransformers": "Q8_0", "llama-cpp-python": "F32"}
+
+
 def slow_model(folder: Path) -> Path:
     return make_llama(folder / "slow.gguf", shape=SLOW, quant="Q8_0")
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from support import gguf_draft as gd
 from support.gguf_draft import Draft, Tensor, Value, array, f32, string, u32
+from support.gguf_families import ENCODING, GENERATING, model_draft
 from support.gguf_maker import QUANTS, Shape, llama_draft
 
 from nitrolib.errors import ModelFileError
@@ -35,6 +36,11 @@ def refusal(path: Path, draft: Draft) -> ModelFileError:
 def test_every_type_passes(tmp_path: Path, quant: str) -> None:
     path = llama_draft(shape=DIM_256, quant=quant).write(tmp_path / "m.gguf")
     assert verify(path, LLAMA_CPP).quantization == quant
+
+
+@pytest.mark.parametrize("family", [*GENERATING, *ENCODING])
+def test_every_family_passes(tmp_path: Path, family: str) -> None:
+    verify(model_draft(family).write(tmp_path / "m.gguf"), LLAMA_CPP)
 
 
 def test_keys_of_other_models_and_a_shared_output_pass(tmp_path: Path) -> None:
@@ -179,6 +185,72 @@ def test_matrices_of_types_without_a_product_are_refused(tmp_path: Path, kind: i
         for known, tensor in draft.tensors
     ]
     assert refusal(tmp_path, draft).tensor == name
+
+
+@pytest.mark.parametrize("alignment", [8, 16])
+def test_data_that_cannot_be_computed_with_in_place_are_refused(
+    tmp_path: Path, alignment: int
+) -> None:
+    draft = llama_draft()
+    draft["general.alignment"] = u32(alignment)
+    draft.alignment = alignment
+    for length in range(0, 40, 8):  # the header's length decides where the data begin
+        draft["general.name"] = string("x" * length)
+        if draft.header()[1]["data"] % 32:
+            break
+    error = refusal(tmp_path, draft)
+    assert (error.tensor, error.unsupported) == ("token_embd.weight", True)
+
+
+def test_a_wider_output_needs_a_matrix_that_makes_it(tmp_path: Path) -> None:
+    draft = model_draft("qwen3")
+    draft["qwen3.embedding_length_out"] = u32(64)
+    verify(draft.write(tmp_path / "m.gguf"), LLAMA_CPP)
+    draft["qwen3.embedding_length_out"] = u32(96)
+    assert refusal(tmp_path, draft).key == "qwen3.embedding_length_out"
+
+
+def test_phi_3_needs_queries_keys_and_values(tmp_path: Path) -> None:
+    draft = model_draft("phi3")
+    draft.remove_tensor("blk.1.attn_qkv.weight")
+    assert refusal(tmp_path, draft).tensor == "blk.1.attn_qkv.weight"
+
+
+@pytest.mark.parametrize("dimensions", [0, 3, 64])
+def test_a_partial_rotation_covers_an_even_part_of_a_head(tmp_path: Path, dimensions: int) -> None:
+    draft = model_draft("gemma3")
+    draft["gemma3.rope.dimension_count_swa"] = u32(16)
+    verify(draft.write(tmp_path / "m.gguf"), LLAMA_CPP)
+    draft["gemma3.rope.dimension_count_swa"] = u32(dimensions)
+    assert refusal(tmp_path, draft).key == "gemma3.rope.dimension_count_swa"
+
+
+@pytest.mark.parametrize(
+    ("architecture", "key", "value"),
+    [
+        ("smallthinker", "expert_count", None),
+        ("nanbeige", "num_loops", u32(300)),
+        ("jamba", "ssm.inner_size", u32(100)),
+        ("hrm_text", "hrm.h_cycles", None),
+        ("bailingmoe3", "kda.safe_gate", Value(gd.BOOL, 0)),
+        ("gemma-embedding", "dense_2_feat_in", u32(65)),
+        ("minimax-m3", "attention.indexer.block_size", u32(0)),
+    ],
+)
+def test_what_single_architectures_assert_is_checked(
+    tmp_path: Path, architecture: str, key: str, value: Value | None
+) -> None:
+    draft = llama_draft()
+    draft.metadata = [
+        (name.replace("llama.", f"{architecture}.", 1) if isinstance(name, str) else name, one)
+        for name, one in draft.metadata
+    ]
+    draft["general.architecture"] = string(architecture)
+    for name in ("layers_per_stack", "l_cycles"):
+        draft[f"hrm_text.hrm.{name}"] = u32(1)
+    if value is not None:
+        draft[f"{architecture}.{key}"] = value
+    assert refusal(tmp_path, draft).key == f"{architecture}.{key}"
 
 
 # The table of a unigram vocabulary ----------------------------------------------------------------

@@ -94,7 +94,7 @@ class Tokenizer:
 
     def _apart(self, text: str) -> list[int]:
         """The text of a forbidden token in other tokens: all but its last character, then that."""
-        if len(text) < 2:
+        if len(text.strip()) < 2:  # some tokenizers put a space before a letter, which is back then
             return [self._bytes[byte] for byte in text.encode() if byte in self._bytes]
         return self._plain(text[:-1]) + self._plain(text[-1])
 
