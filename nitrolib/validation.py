@@ -38,6 +38,7 @@ _TYPES = {
 class Schema:
     """One schema of a document.
 
+    document: its name; references in `fields` are relative to it.
     fields: the schemas of its properties, references resolved, those that `$ref` and `allOf` bring
         among them; what stands beside a reference goes before it.
     properties: names the object may have; any other is unknown.
@@ -45,8 +46,8 @@ class Schema:
     """
 
     def __init__(self, document: str, name: str) -> None:
-        place = (document, f"/components/schemas/{name}")
-        fields = _fields(document, _at(*place))
+        self.document = document
+        fields = _fields(document, _at(document, f"/components/schemas/{name}"))
         self.fields: Mapping[str, dict[str, Any]] = MappingProxyType(fields)
         self.properties = frozenset(fields)
         self.defaults: Mapping[str, Any] = MappingProxyType(
@@ -126,7 +127,8 @@ def _fields(document_name: str, body: Mapping[str, Any]) -> dict[str, dict[str, 
     """The properties of a schema and of those it is made of, each with its reference resolved."""
     fields: dict[str, dict[str, Any]] = {}
     if "$ref" in body:
-        fields |= _fields(*resolve(document_name, body["$ref"]))
+        home, target = resolve(document_name, body["$ref"])
+        fields |= _moved(_fields(home, target), home, document_name)
     for part in body.get("allOf", ()):
         fields |= _fields(document_name, part)
     for name, field in body.get("properties", {}).items():
@@ -137,7 +139,23 @@ def _fields(document_name: str, body: Mapping[str, Any]) -> dict[str, dict[str, 
 def _resolved(document_name: str, field: dict[str, Any]) -> dict[str, Any]:
     if "$ref" not in field:
         return field
-    return _resolved(*resolve(document_name, field["$ref"])) | field
+    home, target = resolve(document_name, field["$ref"])
+    found: dict[str, Any] = _moved(_resolved(home, target), home, document_name)
+    return found | field
+
+
+def _moved(node: Any, home: str, document_name: str) -> Any:
+    """*node*, which stands in the document *home*, with references that lead to the same places
+    from *document_name*."""
+    if home == document_name or not isinstance(node, dict | list):
+        return node
+    if isinstance(node, list):
+        return [_moved(one, home, document_name) for one in node]
+    moved = {name: _moved(one, home, document_name) for name, one in node.items()}
+    reference = moved.get("$ref")
+    if isinstance(reference, str) and reference.startswith("#"):
+        moved["$ref"] = f"{home}.json{reference}"
+    return moved
 
 
 _OTHER_DOCUMENTS = re.compile(r'"\$ref": "([a-z-]+)\.json#')

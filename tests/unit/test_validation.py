@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from jsonschema import Draft202012Validator
 
+from nitrolib import validation
 from nitrolib.errors import InvalidRequest
-from nitrolib.validation import document_text, schema, shorten
+from nitrolib.validation import Schema, document, document_text, resolve, schema, shorten
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,6 +44,64 @@ def test_the_schemas_of_the_document_are_valid_and_its_references_lead_somewhere
                 target = target[part]
 
 
+NAMES = [
+    one.name.removesuffix(".json")
+    for one in resources.files("nitrolib.schemas").iterdir()
+    if one.name.endswith(".json")
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_references_of_fields_lead_somewhere_whichever_document_they_came_from(name: str) -> None:
+    for one in document(name)["components"]["schemas"]:
+        rules = schema(name, one)
+        for node in _walk(dict(rules.fields)):
+            if isinstance(node.get("$ref"), str):
+                resolve(name, node["$ref"])
+
+
+def test_a_schema_of_another_document_holds_with_what_stands_beside_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A field taken from elsewhere keeps its rules, and its default where none stands beside it."""
+    small = {
+        "components": {
+            "schemas": {
+                "Own": {
+                    "allOf": [{"$ref": "nitro.json#/components/schemas/EmbeddingsRequest"}],
+                    "properties": {
+                        "messages": {"items": {"$ref": "nitro.json#/components/schemas/Message"}},
+                        "temperature": {"$ref": f"{_FIELDS}/temperature", "default": 0.8},
+                        "top_p": {"$ref": f"{_FIELDS}/top_p"},
+                        "n_keep": {"$ref": f"{_FIELDS}/n_keep"},
+                    },
+                }
+            }
+        }
+    }
+    real = validation.document_text
+    texts = {"small": json.dumps(small)}
+    monkeypatch.setattr(validation, "document_text", lambda name: texts.get(name) or real(name))
+    rules = Schema("small", "Own")
+    assert {"input", "messages", "temperature"} <= rules.properties
+    assert (rules.defaults["temperature"], rules.defaults["top_p"]) == (0.8, 0.95)
+    assert rules.whole("n_keep", 5.0) == 5
+    rules.check({"input": "a", "messages": HELLO, "temperature": 1, "top_p": None})
+    for body, field in (
+        ({}, "input"),
+        ({"input": "a", "temperature": 3}, "temperature"),
+        ({"input": "a", "messages": [{"role": 5}]}, "messages/0/role"),
+        ({"input": "a", "top_p": "x"}, "top_p"),
+    ):
+        with pytest.raises(InvalidRequest) as caught:
+            rules.check(body)
+        assert caught.value.field == field
+    validation.document.cache_clear()
+
+
+_FIELDS = "nitro.json#/components/schemas/ChatCompletionRequest/properties"
+
+
 def test_every_example_of_the_document_is_valid() -> None:
     count = 0
     for node in _walk(DOCUMENT):
@@ -62,8 +122,6 @@ def test_every_field_of_a_request_says_its_type_and_what_it_is_for() -> None:
 def test_defaults_are_valid_values() -> None:
     for rules, least in ((CHAT, {"messages": HELLO}), (LOAD, {"llama_model_path": "a"})):
         rules.check({**least, **rules.defaults})
-
-
 
 
 def test_the_server_has_threads_for_the_most_slots_a_load_may_ask_for(
