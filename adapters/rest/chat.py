@@ -37,6 +37,7 @@ class ChatDialect:
     style: what answers look like.
     defaults: what a request that leaves fields out gets, from the model's lease and the defaults
         of the schema; None is those.
+    adjust: changes the fields of a body that is checked; None changes nothing.
     """
 
     document: str
@@ -46,6 +47,7 @@ class ChatDialect:
     stream: bool | None = None
     style: AnswerStyle = field(default_factory=AnswerStyle)
     defaults: Callable[[Lease, Mapping[str, Any]], Mapping[str, Any]] | None = None
+    adjust: Callable[[dict[str, Any]], None] | None = None
 
 
 def answer(dialect: ChatDialect) -> ResponseReturnValue:
@@ -103,4 +105,6 @@ def wants_stream(body: Mapping[str, Any], default: bool | None = None) -> bool:
 def _read(dialect: ChatDialect) -> bodies.Body:
     body = bodies.read(dialect.document, dialect.request)
     bodies.ignore_inside("messages", body.fields["messages"], dialect.document, dialect.message)
+    if dialect.adjust is not None:
+        dialect.adjust(body.fields)
     return body

@@ -32,6 +32,7 @@ class AnswerStyle:
     choice, message: keys of every choice, and of every whole message, that has no other value.
     role_event: the role of a streamed choice comes in an event of its own, with empty content.
     usage_null: with usage asked for, every event before has a `usage` of null.
+    bare_logprobs: log probabilities are an array, not an object with one as its `content`.
     """
 
     model: str | None = "_"
@@ -42,6 +43,7 @@ class AnswerStyle:
     message: Mapping[str, Any] = field(default_factory=dict)
     role_event: bool = False
     usage_null: bool = False
+    bare_logprobs: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,7 +197,8 @@ def _extras(tokens: Sequence[int], probs: Sequence[TokenProbs], form: AnswerForm
     """What a choice has besides its text."""
     found: dict[str, Any] = {**form.style.choice}
     if form.probs is not None:
-        found["logprobs"] = logprobs(probs, form.probs) if probs else None
+        told = logprobs(probs, form.probs) if probs else None
+        found["logprobs"] = told["content"] if told and form.style.bare_logprobs else told
     if form.tokens:
         found["tokens"] = list(tokens)
     return found

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from .ids import check_id, is_id, new_id
 from .records import (
+    ACTIVE,
     Assistant,
     Json,
     Message,
@@ -25,6 +26,7 @@ from .records import (
 from .store import Store
 
 __all__ = [
+    "ACTIVE",
     "Assistant",
     "Json",
     "Message",

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 __all__ = [
+    "ACTIVE",
     "Assistant",
     "Json",
     "Message",
@@ -28,6 +29,7 @@ __all__ = [
 
 Json: TypeAlias = dict[str, Any]  # a JSON object
 Order = Literal["asc", "desc"]  # oldest first, newest first
+ACTIVE = ("queued", "in_progress", "cancelling")  # states of a run that has not ended
 R = TypeVar("R")
 
 
@@ -131,6 +133,7 @@ class Run:
         "cancelled", "incomplete" or "expired".
     parameters: of its chat, and whatever else the API that made it has to repeat.
     last_error, incomplete_details, usage: as the API shows them; None is not there.
+    notes: what was dropped, cut or not as asked, a sentence each.
     """
 
     id: str
@@ -150,6 +153,7 @@ class Run:
     last_error: Json | None = None
     incomplete_details: Json | None = None
     usage: Json | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,12 +8,12 @@ import sqlalchemy as sa
 
 from ..errors import Conflict
 from . import tables
-from .records import Run
+from .records import ACTIVE, Run
 from .rows import Rows
 from .threads import see_thread
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Sequence
 
     from sqlalchemy.engine import Connection
     from typing_extensions import Required, TypedDict, Unpack
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         last_error: Json | None
         incomplete_details: Json | None
         usage: Json | None
+        notes: Sequence[str]
 
     class Fields(Changes, total=False):
         id: str | None
@@ -41,9 +42,7 @@ if TYPE_CHECKING:
         parameters: Json
 
 
-__all__ = ["ACTIVE", "Runs"]
-
-ACTIVE = ("queued", "in_progress", "cancelling")
+__all__ = ["Runs"]
 
 
 class Runs(Rows[Run]):

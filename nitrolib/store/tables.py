@@ -153,6 +153,7 @@ runs = _table(
     Column("last_error", Json),
     Column("incomplete_details", Json),
     Column("usage", Json),
+    _needed("notes", JsonList),
 )
 Index(None, runs.c.thread_id, runs.c.sequence)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = ["upgrade"]
 
+log = logging.getLogger(__name__)
+
 _LOCK = 0x6E697472  # of all stores: "nitr"
 
 
@@ -26,6 +29,9 @@ def upgrade(database: Database) -> None:
 
     Raises StorageError (reason "version") for a database that a later version wrote.
     """
+    alembic = logging.getLogger("alembic")
+    if alembic.level == logging.NOTSET:  # it tells every step, plugins included
+        alembic.setLevel(logging.WARNING)
     from alembic import command
     from alembic.script import ScriptDirectory
 
@@ -44,6 +50,7 @@ def upgrade(database: Database) -> None:
                 f"the store is of version {found}, and this nitrolib reads up to {newest}",
                 reason="version",
             )
+        log.info("the store goes from version %s to %s", found or "none", newest)
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
 

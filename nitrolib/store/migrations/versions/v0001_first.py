@@ -84,6 +84,7 @@ def upgrade() -> None:
         sa.Column("last_error", sa.Text),
         sa.Column("incomplete_details", sa.Text),
         sa.Column("usage", sa.Text),
+        _needed("notes", sa.Text),
         _owner("runs", "thread_id", "threads"),
     )
     op.create_index("ix_runs_thread_id_sequence", "runs", ["thread_id", "sequence"])
