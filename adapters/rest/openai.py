@@ -115,7 +115,7 @@ def _add_routes() -> None:
     add_route(blueprint, completion, ("POST",), "/v1/completions")
     add_route(blueprint, embeddings, ("POST",), "/v1/embeddings")
     add_route(blueprint, openai_model.list_models, ("GET",), "/v1/models")
-    add_route(blueprint, openai_model.show_model, ("GET",), "/v1/models/<path:model>")
+    add_route(blueprint, openai_model.show_model, ("GET",), "/v1/models/<path:model_id>")
     one = "/v1/responses/<response_id>"
     add_route(blueprint, openai_responses.create, ("POST",), "/v1/responses")
     add_route(blueprint, openai_responses.retrieve, ("GET",), one)

@@ -52,12 +52,12 @@ def list_models() -> ResponseReturnValue:
     return jsonify({"object": "list", "data": data})
 
 
-def show_model(model: str) -> ResponseReturnValue:
-    """GET /v1/models/{model}"""
+def show_model(model_id: str) -> ResponseReturnValue:
+    """GET /v1/models/{model_id}"""
     for entry, seat in known_models(service()):
-        if model == entry.id:
+        if model_id == entry.id:
             return jsonify(_shown(entry, seat))
-    raise ModelNotFound(model)
+    raise ModelNotFound(model_id)
 
 
 def _shown(entry: ModelEntry, seat: Seat | None) -> dict[str, Any]:

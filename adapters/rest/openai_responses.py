@@ -1,4 +1,4 @@
-"""The Responses API: making, keeping, showing and forgetting responses."""
+"""The Responses API: its routes."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from flask import jsonify
 
-from nitrolib.errors import InvalidRequest, NotFound
+from nitrolib.errors import InvalidRequest
 from nitrolib.validation import schema
 
-from . import bodies, chat_request, sse
+from . import bodies, chat_request, openai_kept, sse
 from .chat_answer import AnswerStyle
 from .openai_items import Dialogue, read_items
 from .openai_model import select
@@ -21,50 +21,38 @@ from .running import Run
 from .service import service
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from flask.typing import ResponseReturnValue
 
-    from nitrolib.store import StoredResponse
-
-    from .openai_items import Item
-    from .service import Service
+    from .chat_answer import AnswerForm
 
 __all__ = ["cancel", "create", "delete", "input_items", "retrieve"]
 
+# Fields that a chat has too, in another form.
+_OWN_MEANING = frozenset(
+    {"metadata", "model", "parallel_tool_calls", "prompt", "store", "stream", "stream_options"}
+    | {"tool_choice", "tools", "top_logprobs", "user"}
+)
 _STYLE = AnswerStyle(model=None)
-# Fields that stand in columns of their own where a response is kept.
-_COLUMNS = frozenset({"id", "created_at", "model", "previous_response_id", "output", "metadata"})
 
 
 def create() -> ResponseReturnValue:
     """POST /v1/responses"""
+    here = service()
     body, defaults = bodies.read("openai", "ResponseRequest")
     refuse_unsupported(body)
     items = read_items(body["input"])
-    _ignore_inside(body)
-    before = _before(body.get("previous_response_id"))
-    dialogue = Dialogue.of(body.get("instructions"), before, items)
-    lease = select(body)
-    try:
-        chat = chat_body(body, dialogue, _sampling())
-        asked = chat_request.from_body(
-            chat, _chat_defaults(), lease, _STYLE, stream=body.get("stream", False)
-        )
-        run = Run(lease, asked.request)
-    except InvalidRequest as error:
-        lease.close()
-        own_field(error, dialogue)
-        raise
-    except BaseException:
-        lease.close()
-        raise
-    form = ResponseForm(model=lease.id, settings={**defaults, **body})
-    # Bound now: a stream goes on when the request's own context is over.
-    keep = partial(_keep, service(), items) if form.settings["store"] else _forget
-    writer = ResponseWriter(form, asked.form, keep)
-    (generation,) = run.generations
+    if not isinstance(body["input"], str):
+        bodies.ignore_inside("input", body["input"], "openai", "InputItem")
+    before = openai_kept.before(here, body.get("previous_response_id"), len(items))
+    run, answer = _begin(body, Dialogue.of(body.get("instructions"), before, items))
+    form = ResponseForm(model=answer.model, settings={**defaults, **body})
+    # Bound now: a stream goes on when the context of the request is over.
+    keep = partial(openai_kept.keep, here, items) if form.settings["store"] else _forget
+    writer = ResponseWriter(form, answer, keep)
     if body.get("stream"):
+        (generation,) = run.generations
         return run.stream(writer.events(generation), encode=sse.encode_named, done=b"")
     return jsonify(writer.whole(*run.results()))
 
@@ -79,7 +67,7 @@ def retrieve(response_id: str) -> ResponseReturnValue:
             value=True,
             allowed="false",
         )
-    return jsonify(_shown(service().store.responses.get(response_id)))
+    return jsonify(openai_kept.shown(service().store.responses.get(response_id)))
 
 
 def delete(response_id: str) -> ResponseReturnValue:
@@ -102,23 +90,37 @@ def cancel(response_id: str) -> ResponseReturnValue:
 def input_items(response_id: str) -> ResponseReturnValue:
     """GET /v1/responses/{response_id}/input_items"""
     query, defaults = bodies.read_query("openai", "ItemsQuery")
-    *before, own = service().store.responses.chain(response_id)
-    items = [*_items(before), *(dict(item) for item in own.input)]
-    if query.get("order", defaults["order"]) == "desc":
-        items.reverse()
-    if "after" in query:
-        items = _after(items, query["after"])
-    limit = query.get("limit", defaults["limit"])
-    page = items[:limit]
+    asked = {**defaults, **query}
     return jsonify(
-        {
-            "object": "list",
-            "data": page,
-            "first_id": page[0]["id"] if page else None,
-            "last_id": page[-1]["id"] if page else None,
-            "has_more": len(items) > limit,
-        }
+        openai_kept.input_items(
+            service().store,
+            response_id,
+            order=asked["order"],
+            after=asked.get("after"),
+            limit=asked["limit"],
+        )
     )
+
+
+def _begin(body: Mapping[str, Any], dialogue: Dialogue) -> tuple[Run, AnswerForm]:
+    """Start the answer to *dialogue*, and say what it shows."""
+    lease = select(body)
+    try:
+        asked = chat_request.from_body(
+            chat_body(body, dialogue, _sampling()),
+            schema("openai", "ChatCompletionRequest").defaults,
+            lease,
+            _STYLE,
+            stream=body.get("stream", False),
+        )
+        return Run(lease, asked.request), asked.form
+    except InvalidRequest as error:
+        lease.close()
+        own_field(error, dialogue)
+        raise
+    except BaseException:
+        lease.close()
+        raise
 
 
 @cache
@@ -129,73 +131,5 @@ def _sampling() -> tuple[str, ...]:
     return tuple(sorted((own & chat) - _OWN_MEANING))
 
 
-# Fields that a chat has too, in another form.
-_OWN_MEANING = frozenset(
-    {"metadata", "model", "parallel_tool_calls", "prompt", "store", "stream", "stream_options"}
-    | {"tool_choice", "tools", "top_logprobs", "user"}
-)
-
-
-def _chat_defaults() -> Mapping[str, Any]:
-    return schema("openai", "ChatCompletionRequest").defaults
-
-
-def _before(previous_id: str | None) -> list[Item]:
-    """The items that the response *previous_id* was made of, and its own."""
-    if previous_id is None:
-        return []
-    try:
-        return _items(service().store.responses.chain(previous_id))
-    except NotFound as error:
-        error.field = "previous_response_id"  # type: ignore[attr-defined]
-        raise
-
-
-def _items(chain: Sequence[StoredResponse]) -> list[Item]:
-    return [dict(item) for one in chain for item in (*one.input, *one.output)]
-
-
-def _after(items: list[Item], last: str) -> list[Item]:
-    ids = [item["id"] for item in items]
-    if last not in ids:
-        raise InvalidRequest(
-            "after must be the id of an item of this response",
-            field="after",
-            value=last[:100],
-            allowed="the last_id of a page",
-        )
-    return items[ids.index(last) + 1 :]
-
-
 def _forget(response: Mapping[str, Any]) -> None:
-    """What is done with a response that is not to be stored."""
-
-
-def _keep(here: Service, items: Sequence[Item], response: Mapping[str, Any]) -> None:
-    here.store.responses.create(
-        id=response["id"],
-        created_at=response["created_at"],
-        model=response["model"],
-        previous_id=response["previous_response_id"],
-        input=items,
-        output=response["output"],
-        body={name: value for name, value in response.items() if name not in _COLUMNS},
-        metadata=response["metadata"],
-    )
-
-
-def _shown(kept: StoredResponse) -> dict[str, Any]:
-    return {
-        "id": kept.id,
-        "created_at": kept.created_at,
-        "model": kept.model,
-        "previous_response_id": kept.previous_id,
-        "output": list(kept.output),
-        "metadata": dict(kept.metadata),
-        **kept.body,
-    }
-
-
-def _ignore_inside(body: Mapping[str, Any]) -> None:
-    if not isinstance(body["input"], str):
-        bodies.ignore_inside("input", body["input"], "openai", "InputItem")
+    """What is done with a response that is not to be kept."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from support.openai_rest import RESPOND, OpenAIRest, named_events
 
+from nitrolib.adapters.rest import openai_kept
 from nitrolib.errors import BackendError, InvalidRequest, Overloaded, StorageError
 
 if TYPE_CHECKING:
@@ -208,6 +209,17 @@ def test_a_conversation_goes_on_from_what_was_kept(rest: OpenAIRest) -> None:
     assert text.index("Hello") < text.index("Hello there") < text.index("And dogs?")
     rest.respond(input="And birds?", previous_response_id=second["id"])
     assert prompt(rest).startswith(text)
+
+
+def test_a_conversation_may_not_grow_without_end(
+    rest: OpenAIRest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(openai_kept, "MAX_ITEMS", 4)
+    first = rest.respond(truncation="auto").json["id"]
+    turns = [{"role": "user", "content": "a"}]
+    assert rest.respond(input=turns * 2, previous_response_id=first).status == 200
+    answer = rest.respond(input=turns * 3, previous_response_id=first)
+    assert (answer.status, answer.json["error"]["param"]) == (400, "input")
 
 
 def test_what_was_not_stored_cannot_be_gone_on_from(rest: OpenAIRest) -> None:
