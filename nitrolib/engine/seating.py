@@ -98,11 +98,16 @@ class Seating:
         if there < WORTH_COPYING:
             slot, length = choose(candidates, work)
             return Place(slot, slot, length)
-        # A prompt that goes on where a slot ends belongs there; one that leaves it earlier is
-        # another conversation, and this one stays.
-        if source in candidates and len(source.tokens) - there < WORTH_COPYING:
-            return Place(source, source, there)
-        return Place(emptiest(candidates), source, there)
+        slot = emptiest(candidates)
+        if source in candidates and _lost(source, work) < max(_lost(slot, work), WORTH_COPYING):
+            slot = source
+        return Place(slot, source, there)
+
+
+def _lost(slot: Slot, work: Work) -> int:
+    """Tokens that a slot would lose to a prompt: few where that goes on what the slot holds, many
+    where it is another conversation."""
+    return len(slot.tokens) - held(slot, work)
 
 
 def _holder(slots: Sequence[Slot], work: Work) -> tuple[Slot, int]:

@@ -117,6 +117,29 @@ def test_another_conversation_copies_what_it_shares_and_leaves_the_first_whole(e
     assert (again.slot, again.usage.cached_tokens) == (0, 300)
 
 
+def test_a_prompt_asked_again_takes_its_own_slot_not_that_of_another(runtime):
+    runtime = FakeRuntime(n_seq=2, n_ctx=4096, can=SHARED)
+    with fake_engine(runtime) as engine:
+        first = ask(engine, SYSTEM[:300], max_tokens=80).result(10)
+        second = ask(engine, SYSTEM[1:300], max_tokens=80).result(10)
+        for one in (second, first, second):
+            again = ask(engine, one.prompt_token_ids, max_tokens=80).result(10)
+            assert again.slot == one.slot
+            assert again.usage.cached_tokens == len(one.prompt_token_ids) - 1
+        assert runtime.copies == []
+
+
+def test_without_an_empty_slot_the_one_goes_that_loses_less(runtime):
+    runtime = FakeRuntime(n_seq=2, n_ctx=4096, can=SHARED)
+    with fake_engine(runtime) as engine:
+        long = ask(engine, SYSTEM[:900]).result(10)
+        short = ask(engine, (*SYSTEM[:300], *[1] * 100)).result(10)
+        fork = ask(engine, (*SYSTEM[:900], 5)).result(10)
+        assert fork.slot == long.slot
+        fork = ask(engine, (*SYSTEM[:500], 5)).result(10)
+        assert (fork.slot, fork.usage.cached_tokens) == (short.slot, 500)
+
+
 def test_without_the_cache_nothing_is_copied_and_nobody_is_waited_for(engine, runtime):
     ask(engine, SYSTEM[:300]).result(10)
     brake = Brake(runtime)
