@@ -21,7 +21,16 @@ if TYPE_CHECKING:
 
     from flask import Flask, Response
 
-__all__ = ["HEADER", "Body", "ignore", "ignore_inside", "read", "read_query", "register"]
+__all__ = [
+    "HEADER",
+    "Body",
+    "ignore",
+    "ignore_inside",
+    "read",
+    "read_array",
+    "read_query",
+    "register",
+]
 
 HEADER = "x-nitro-ignored"
 _MAX_NAMES = 16  # in the header
@@ -49,6 +58,14 @@ def read(document: str, name: str, *, optional: bool = False, any_type: bool = F
     ignore(*rules.unknown(fields))
     rules.check(fields)
     return Body({key: rules.whole(key, value) for key, value in fields.items()}, rules.defaults)
+
+
+def read_array(document: str, name: str, field: str) -> list[Any]:
+    """The body of the current request, an array, checked as the property *field* of the schema
+    *name* of *document*. Raises as `read` does."""
+    items = jsonbody.read_array(request)
+    schema(document, name).check({field: items})
+    return items
 
 
 def read_query(document: str, name: str) -> Body:

@@ -20,7 +20,7 @@ from nitrolib.validation import shorten
 if TYPE_CHECKING:
     from flask import Request
 
-__all__ = ["MAX_DEPTH", "parse", "read"]
+__all__ = ["MAX_DEPTH", "parse", "read", "read_array"]
 
 MAX_DEPTH = 64  # of arrays and objects inside each other
 MAX_DIGITS = 40  # of an integer: int() takes quadratic time, and no field comes near
@@ -33,27 +33,51 @@ def read(request: Request, *, optional: bool = False, any_type: bool = False) ->
     Raises InvalidRequest for another content type and for all that `parse` refuses; werkzeug's
     RequestEntityTooLarge for a body that reaches the application's MAX_CONTENT_LENGTH.
     """
-    kind = request.mimetype
-    if optional and not kind and not request.get_data():
+    if optional and not request.mimetype and not request.get_data():
         return {}
-    json_type = kind.startswith("application/") and kind.endswith(("/json", "+json"))
-    if not any_type and not json_type:
+    if not any_type:
+        _check_type(request)
+    return parse(_bytes(request, cache=optional))
+
+
+def read_array(request: Request) -> list[Any]:
+    """The JSON array in the body of *request*. Raises as `read` does."""
+    _check_type(request)
+    value = _parse(_bytes(request))
+    if not isinstance(value, list):
+        raise _refuse(f"it must be a JSON array, got {shorten(value)}")
+    return value
+
+
+def _bytes(request: Request, *, cache: bool = False) -> bytes:
+    body = request.get_data(cache=cache)
+    limit = request.max_content_length
+    # werkzeug refuses a declared length over the limit, and cuts an undeclared one in silence.
+    if limit is not None and len(body) >= limit:
+        raise RequestEntityTooLarge
+    return body
+
+
+def _check_type(request: Request) -> None:
+    kind = request.mimetype
+    if not (kind.startswith("application/") and kind.endswith(("/json", "+json"))):
         raise InvalidRequest(
             f"the Content-Type must be application/json, got {shorten(kind or 'none')}",
             field="Content-Type",
             value=kind,
             allowed="application/json",
         )
-    body = request.get_data(cache=optional)
-    limit = request.max_content_length
-    # werkzeug refuses a declared length over the limit, and cuts an undeclared one in silence.
-    if limit is not None and len(body) >= limit:
-        raise RequestEntityTooLarge
-    return parse(body)
 
 
 def parse(body: bytes) -> dict[str, Any]:
     """The JSON object that *body* holds; InvalidRequest says what is wrong with it, and where."""
+    value = _parse(body)
+    if not isinstance(value, dict):
+        raise _refuse(f"it must be a JSON object, got {shorten(value)}")
+    return value
+
+
+def _parse(body: bytes) -> Any:
     try:
         text = body.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -64,8 +88,6 @@ def parse(body: bytes) -> dict[str, Any]:
         value = _load(text)
     except json.JSONDecodeError:
         value = _load_relaxed(text)
-    if not isinstance(value, dict):
-        raise _refuse(f"it must be a JSON object, got {shorten(value)}")
     # Only an escape can bring half a surrogate pair into decoded UTF-8.
     if _SURROGATE.search(text):
         _check_unicode(value, "")

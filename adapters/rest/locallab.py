@@ -21,6 +21,7 @@ from . import (
 from .dialects import Dialect, add_route
 from .locallab_state import EXTENSION, State, state
 from .problem import Problem, Refused
+from .rate_limit import address_of
 from .running import Run
 from .service import service
 
@@ -86,7 +87,7 @@ def _admit() -> None:
         here.count()
     if request.path == "/health":
         return
-    wait = here.wait(request.remote_addr or "", service().settings)
+    wait = here.wait(address_of(request.remote_addr), service().settings)
     if wait > 0:
         seconds = max(1, math.ceil(wait))
         raise Refused(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
@@ -79,6 +80,7 @@ class FakeEngine:
 
     pieces, finish_reason, truncated: the answer of every generation.
     room: the context, in characters, for prompts that are cut to fit.
+    special: names of control tokens, by id from 256 on.
     refuse: raised by submit. fail: raised after the pieces. load_error: raised by load.
     requests, embeds, loads: what came in.
     """
@@ -89,6 +91,7 @@ class FakeEngine:
         self.finish_reason: FinishReason = "stop"
         self.truncated = False
         self.room = 2048
+        self.special = {"<s>": 256}
         self.notes: tuple[str, ...] = ()
         self.load_notes: tuple[str, ...] = ()
         self.refuse: Exception | None = None
@@ -129,11 +132,19 @@ class FakeEngine:
 
     @property
     def vocabulary(self) -> SimpleNamespace:
-        """A byte for every token below 256, and a BOS token."""
+        """A byte for every token below 256, and the control tokens of `special`."""
         if self.model is None:
             raise ModelNotLoaded
         pieces = [bytes([byte]) for byte in range(256)]
-        return SimpleNamespace(pieces=[*pieces, b""], special={"<s>": 256})
+        return SimpleNamespace(
+            pieces=[*pieces, *[b""] * len(self.special)],
+            special=self.special,
+            n_vocab=256 + len(self.special),
+            bos=256,
+            eos=None,
+            eog=frozenset({256}),
+            add_bos=True,
+        )
 
     def chat_request(
         self, messages: Any, params: Any, template: Any, context_policy: Any, **fields: Any
@@ -155,8 +166,14 @@ class FakeEngine:
             raise ModelNotLoaded
         return self._prompt_ids(prompt)
 
-    def tokenize(self, text: str) -> list[int]:
-        return list(text.encode())
+    def tokenize(
+        self, text: str, special: bool = False, add_bos: bool = False, space_prefix: bool = True
+    ) -> list[int]:
+        names = "|".join(map(re.escape, self.special)) if special else "$."
+        ids = [256] if add_bos else []
+        for part in re.split(f"({names})", text):
+            ids += [self.special[part]] if special and part in self.special else part.encode()
+        return ids
 
     def detokenize(self, ids: list[int]) -> str:
         return bytes(ids).decode()

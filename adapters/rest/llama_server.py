@@ -1,0 +1,176 @@
+"""The llama-server dialect: its routes. Translation only; what a request means is decided below.
+
+On a port that others share it comes last, and theirs are the paths that both have.
+"""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+from flask import Blueprint, jsonify
+from werkzeug.exceptions import NotFound
+
+from nitrolib.errors import ContextOverflow, InvalidRequest, ModelNotLoaded
+
+from . import (
+    bodies,
+    chat,
+    llama_server_answer,
+    llama_server_embedding,
+    llama_server_infill,
+    llama_server_lora,
+    llama_server_metrics,
+    llama_server_prompt,
+    llama_server_request,
+    llama_server_rerank,
+    llama_server_status,
+    llama_server_text,
+)
+from .chat import ChatDialect, select
+from .chat_answer import AnswerStyle
+from .dialects import Dialect, add_route
+from .running import Run
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from flask.typing import ResponseReturnValue
+
+    from nitrolib.prompt import Prompt
+
+    from .problem import Problem
+    from .service import Lease
+
+__all__ = ["CHAT", "DIALECT"]
+
+Prompts = tuple["list[Prompt | tuple[int, ...]]", tuple[str, ...]]
+
+
+def _chat_defaults(_lease: Lease, defaults: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {**defaults, "max_tokens": -1, "temperature": 0.8}
+
+
+CHAT = ChatDialect(
+    document="nitro",
+    stream=False,
+    style=AnswerStyle(
+        model=None,
+        id_prefix="chatcmpl-",
+        whole={"system_fingerprint": llama_server_status.BUILD},
+        chunk={"system_fingerprint": llama_server_status.BUILD},
+    ),
+    defaults=_chat_defaults,
+)
+
+
+def error_body(problem: Problem) -> dict[str, Any]:
+    """{"error": {"code", "message", "type"}}, and the numbers of a prompt that is too long."""
+    error: dict[str, Any] = {
+        "code": int(problem.status),
+        "message": problem.message,
+        "type": problem.type,
+    }
+    if problem.param is not None:
+        error["param"] = problem.param
+    cause = problem.error
+    if isinstance(cause, ContextOverflow):
+        count = f"{'at least ' if cause.at_least else ''}{cause.prompt_tokens}"
+        error |= {
+            "message": f"request ({count} tokens) exceeds the available context size "
+            f"({cause.limit} tokens), try increasing it",
+            "type": "exceed_context_size_error",
+            "n_prompt_tokens": cause.prompt_tokens,
+            "n_ctx": cause.limit,
+        }
+    elif problem.status == HTTPStatus.UNAUTHORIZED:
+        error["message"] = "Invalid API Key"
+    elif isinstance(cause, NotFound):
+        error["message"] = "File Not Found"
+    return {"error": error | dict(problem.where)}
+
+
+DIALECT = Dialect(
+    name="llama-server",
+    blueprint=Blueprint("llama-server", __name__),
+    document="llama-server",
+    error_body=error_body,
+    statuses={ModelNotLoaded: HTTPStatus.SERVICE_UNAVAILABLE},
+    public=frozenset({"/health", "/v1/health"}),
+    key_header="X-Api-Key",
+)
+
+
+def completion() -> ResponseReturnValue:
+    body, defaults = bodies.read("llama-server", "CompletionRequest")
+
+    def prompts(lease: Lease) -> Prompts:
+        return llama_server_prompt.read(body["prompt"], lease.engine), ()
+
+    return _answer(body, defaults, prompts)
+
+
+def infill() -> ResponseReturnValue:
+    body, defaults = bodies.read("llama-server", "InfillRequest")
+
+    def prompts(lease: Lease) -> Prompts:
+        limit = next((body[n] for n in ("n_predict", "max_tokens") if body.get(n, -1) > 0), None)
+        ids, notes = llama_server_infill.prompt(body, limit, lease)
+        return [ids], notes
+
+    return _answer(body, defaults, prompts)
+
+
+def _answer(
+    body: Mapping[str, Any], defaults: Mapping[str, Any], prompts: Callable[[Lease], Prompts]
+) -> ResponseReturnValue:
+    """Answer what *body* asks of its *prompts*."""
+    lease = select(body)
+    try:
+        read, notes = prompts(lease)
+        asked = llama_server_request.from_body(body, defaults, lease, read, notes)
+        run = Run(lease, asked.requests, asked.n)
+    except InvalidRequest as error:
+        lease.close()
+        llama_server_request.own_field(error, body)
+        raise
+    except BaseException:
+        lease.close()
+        raise
+    if body.get("stream", False):
+        events = llama_server_answer.events(run.generations, asked.form)
+        return run.stream(events, encode=llama_server_answer.encode, done=b"")
+    return jsonify(llama_server_answer.whole(run.results(), asked.form))
+
+
+def chat_completion() -> ResponseReturnValue:
+    return chat.answer(CHAT)
+
+
+def apply_template() -> ResponseReturnValue:
+    return chat.apply_template(CHAT)
+
+
+def _add_routes() -> None:
+    blueprint = DIALECT.blueprint
+    add_route(blueprint, completion, ("POST",), "/completion", "/completions")
+    add_route(blueprint, infill, ("POST",), "/infill")
+    add_route(blueprint, chat_completion, ("POST",), "/chat/completions", "/v1/chat/completions")
+    add_route(blueprint, apply_template, ("POST",), "/apply-template")
+    add_route(blueprint, llama_server_text.tokenize, ("POST",), "/tokenize")
+    add_route(blueprint, llama_server_text.detokenize, ("POST",), "/detokenize")
+    add_route(blueprint, llama_server_status.health, ("GET",), "/health", "/v1/health")
+    add_route(blueprint, llama_server_status.props, ("GET",), "/props")
+    add_route(blueprint, llama_server_status.set_props, ("POST",), "/props")
+    add_route(blueprint, llama_server_status.slots, ("GET",), "/slots")
+    add_route(blueprint, llama_server_status.slot_action, ("POST",), "/slots/<id_slot>")
+    blueprint.record(llama_server_metrics.begin)
+    add_route(blueprint, llama_server_metrics.metrics, ("GET",), "/metrics")
+    add_route(blueprint, llama_server_lora.adapters, ("GET",), "/lora-adapters")
+    add_route(blueprint, llama_server_lora.set_scales, ("POST",), "/lora-adapters")
+    add_route(blueprint, llama_server_embedding.embedding, ("POST",), "/embedding", "/embeddings")
+    ranks = ("/rerank", "/reranking", "/v1/rerank", "/v1/reranking")
+    add_route(blueprint, llama_server_rerank.rerank, ("POST",), *ranks)
+
+
+_add_routes()
