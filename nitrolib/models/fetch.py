@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["Fetch", "free_bytes"]
 
 _LONGEST_WAIT_S = 30.0
+_UNKNOWN = 1 << 62  # a size that no header contradicts; what comes is counted all the same
 _AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)$")
 
@@ -123,7 +124,7 @@ class Fetch:
             self._check_size(total)
             self.progress(part.length, total)
             chunks = self._chunks(response)
-            self._judge(chunks, self.policy.max_bytes if total is None else total)
+            self._judge(chunks, _UNKNOWN if total is None else total)
             for chunk in chunks:
                 self._take(chunk)
         if total is None:

@@ -62,13 +62,14 @@ def _ask(source: HubSource, policy: FetchPolicy, hub: str) -> Any:
         raise refusal(
             f"{source.repo} asks for an agreement first: accept it on its page, and set HF_TOKEN"
         ) from error
-    except (library.errors.RepositoryNotFoundError, library.errors.RevisionNotFoundError) as error:
-        raise refusal(
-            f"{urlsplit(hub).netloc} has no {source.repo} at {source.revision}, or it is private"
-        ) from error
     except library.errors.HFValidationError as error:
         raise refusal(f"{source.repo!r} is no name of a repository") from error
     except (library.errors.HfHubHTTPError, httpx.HTTPError, OSError) as error:
+        if getattr(getattr(error, "response", None), "status_code", 0) in (401, 403, 404):
+            raise refusal(
+                f"{urlsplit(hub).netloc} has no {source.repo} at {source.revision}, or it is "
+                "private"
+            ) from error
         raise DownloadError(
             f"{urlsplit(hub).netloc} cannot be asked: {str(error).splitlines()[0]}",
             reason="network",

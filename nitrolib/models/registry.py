@@ -289,7 +289,7 @@ def _read_manifest(folder: Path) -> Any:
             if not stat.S_ISREG(os.lstat(path).st_mode):
                 raise ValueError("it is not a plain file")
             return files.read_json(path)
-        except FileNotFoundError:
+        except FileNotFoundError:  # noqa: PERF203 - it rarely comes to a second time
             names = _names(folder)
             if MANIFEST in names:
                 continue
