@@ -94,7 +94,7 @@ def test_unload_ends_running_requests_with_what_there_is(tmp_path: Path) -> None
         with pool.lease() as lease:
             generation = lease.engine.stream("Once", ENDLESS)
             chunks = iter(generation)
-        next(chunks)
+            next(chunks)
             assert pool.unload("slow")
             with pytest.raises(Cancelled) as caught:
                 generation.result(timeout=30)
