@@ -47,22 +47,31 @@ def select(body: Mapping[str, Any], *, generating: bool = True) -> Lease:
 
 
 def list_models() -> ResponseReturnValue:
-    """GET /v1/models"""
+    """GET /v1/models; where Jan's dialect is served too, its objects are OpenAI's as well."""
+    if _beside_jan():
+        from . import jan_models
+
+        return jan_models.list_models()
     data = [_shown(entry, seat) for entry, seat in known_models(service())]
     return jsonify({"object": "list", "data": data})
 
 
 def show_model(model_id: str) -> ResponseReturnValue:
     """GET /v1/models/{model_id}"""
+    if _beside_jan():
+        from . import jan_models
+
+        return jan_models.show_model(model_id)
     for entry, seat in known_models(service()):
         if model_id == entry.id:
             return jsonify(_shown(entry, seat))
     raise ModelNotFound(model_id)
 
 
+def _beside_jan() -> bool:
+    return "jan" in service().settings.dialects
+
+
 def _shown(entry: ModelEntry, seat: Seat | None) -> dict[str, Any]:
-    """OpenAI's object, with Jan's keys where Jan's clients may ask for it."""
     whole = model_object(entry, seat, state="available")
-    if "jan" in service().settings.dialects:
-        return whole
     return {name: whole[name] for name in _KEYS}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from support.gguf_maker import make_llama
 from support.openai_rest import COMPLETE, MODEL, OpenAIRest
-from support.rest_client import EMBED
+from support.rest_client import EMBED, Rest
 
 from nitrolib.errors import BackendError, Overloaded
 
@@ -43,11 +43,12 @@ def test_the_loaded_model_is_listed_first(folder: Path) -> None:
         assert rest.get(f"/v1/models/{one['id']}").json == one
 
 
-def test_beside_jan_a_model_has_jans_keys(folder: Path) -> None:
-    rest = OpenAIRest(models_dir=str(folder), dialects=("openai", "jan"))
-    found = rest.get("/v1/models/org/small").json
-    assert found["name"] == "Small"
-    assert found["object"] == "model"
+def test_beside_jan_a_model_is_told_of_as_jan_does(folder: Path) -> None:
+    both = OpenAIRest(models_dir=str(folder), dialects=("openai", "jan"))
+    alone = Rest(models_dir=str(folder), dialects=("jan",))
+    for path in ("/v1/models", "/v1/models/org/small", f"/v1/models/{MODEL}"):
+        assert both.get(path).json == alone.get(path).json
+    assert both.get("/v1/models/gpt").json["error"]["code"] == "model_not_found"
 
 
 @pytest.mark.parametrize("name", ["gpt-4o", "org", "../etc", "org/small/small.gguf"])
