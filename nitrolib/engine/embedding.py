@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .handle import Outbox
-from .job import Job, MakeError, Work
-from .request import Embeddings
+from .job import Job, MakeError, Work, clock
+from .request import Embeddings, Timings
 
 if TYPE_CHECKING:
     from ..backends.base import Runtime
@@ -26,6 +26,7 @@ class EmbeddingJob(Job):
         self._taken = 0
         self._returned: list[Work] = []
         self._vectors: dict[int, tuple[float, ...]] = {}
+        self._started: float | None = None
 
     @property
     def waiting(self) -> bool:
@@ -36,6 +37,8 @@ class EmbeddingJob(Job):
         return len(self._vectors) == len(self._inputs)
 
     def take(self) -> Work:
+        if self._started is None:
+            self._started = clock()
         if self._returned:
             return self._returned.pop()
         index, self._taken = self._taken, self._taken + 1
@@ -46,6 +49,16 @@ class EmbeddingJob(Job):
 
     def receive(self, index: int, vector: tuple[float, ...]) -> None:
         self._vectors[index] = vector
+
+    def spent(self) -> Timings | None:
+        if self._started is None:
+            return None
+        return Timings(
+            queue_s=self._started - self.submitted,
+            prefill_s=clock() - self._started,
+            decode_s=0.0,
+            prompt_n=sum(len(self._inputs[index]) for index in self._vectors),
+        )
 
     def complete(self) -> None:
         self.outbox.finish(

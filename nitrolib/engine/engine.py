@@ -15,17 +15,17 @@ from ..prompt.message import Prompt, Segment
 from ..sampling import SamplingParams
 from .chat import ContextPolicy, MessageLike, Template, chat_request
 from .cleaning import CacheCleaningPolicy, CleaningPolicy
+from .counters import Counters
 from .job import refuse_in_loop
 from .model import LoadedModel
 from .request import (
     CacheCleared,
     Completion,
     Embeddings,
-    EngineStatus,
     GenerationRequest,
-    ModelStatus,
     check_timeout,
 )
+from .status import EngineStatus, ModelStatus
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -77,6 +77,7 @@ class Engine:
             )
         self.max_queue = max_queue
         self._cleaning = cleaning
+        self._counters = Counters()
         self._loader = loader or _load
         self._lifecycle = threading.Lock()  # held by load, unload and close; status needs none
         self._model: LoadedModel | None = None
@@ -301,6 +302,7 @@ class Engine:
             running=running,
             waiting=waiting,
             max_queue=self.max_queue,
+            counters=self._counters.snapshot(),
         )
 
     # ---- inside ----------------------------------------------------------------------------
@@ -331,7 +333,9 @@ class Engine:
             cleaning = CacheCleaningPolicy(options.clean_cache_threshold)
         try:
             cleaning.reset()
-            model = LoadedModel(path, options, runtime, cleaning, max_queue=self.max_queue)
+            model = LoadedModel(
+                path, options, runtime, cleaning, max_queue=self.max_queue, counters=self._counters
+            )
         except BaseException:
             runtime.close()
             raise

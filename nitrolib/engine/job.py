@@ -13,7 +13,7 @@ from ..errors import InvalidRequest, NitroError
 if TYPE_CHECKING:
     from ..backends.base import Output, Runtime
     from .handle import Outbox
-    from .request import Kind
+    from .request import Kind, Timings
     from .room import Discard
 
 __all__ = ["Job", "MakeError", "Work", "clock", "enter_loop", "refuse_in_loop"]
@@ -139,6 +139,10 @@ class Job(ABC):
     @abstractmethod
     def put_back(self, work: Work) -> None:
         """Work that was taken has to be taken again: it lost its slot, and goes on later."""
+
+    def spent(self) -> Timings | None:
+        """What it took so far; None when it is not to be counted."""
+        return None
 
     @abstractmethod
     def complete(self) -> None:

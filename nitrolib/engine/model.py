@@ -17,16 +17,18 @@ from .gate import Gate
 from .generation import Generation
 from .handle import Handle
 from .job import clock
-from .request import CacheCleared, Embeddings, GenerationRequest, ModelStatus
+from .request import CacheCleared, Embeddings, GenerationRequest
 from .samplers import Samplers
 from .scheduler import Scheduler, StopReason
 from .sequence import GenerationSequence
+from .status import ModelStatus
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ..backends.base import LoadOptions, Runtime
     from .cleaning import CleaningPolicy
+    from .counters import Counters
 
 __all__ = ["LoadedModel"]
 
@@ -44,6 +46,7 @@ class LoadedModel:
         cleaning: CleaningPolicy,
         *,
         max_queue: int,
+        counters: Counters,
     ) -> None:
         self.path = path
         self.options = options
@@ -59,6 +62,7 @@ class LoadedModel:
             max_queue=max_queue,
             cont_batching=options.cont_batching,
             cells=options.ctx_len if options.shared_context else None,
+            counters=counters,
             before_close=self._gate.close,
         )
 
@@ -252,6 +256,7 @@ class LoadedModel:
 
     def status(self) -> ModelStatus:
         info, report, options = self.runtime.info, self.runtime.report, self.options
+        slots = tuple(slot.status() for slot in self.scheduler.slots)
         return ModelStatus(
             path=self.path,
             name=info.name or os.path.basename(self.path),
@@ -274,5 +279,9 @@ class LoadedModel:
             chats_since_clean=self.cleaning.chats_since_clean,
             cleanings=self.cleaning.cleanings,
             notes=self._notes,
-            slots=tuple(slot.status() for slot in self.scheduler.slots),
+            slots=slots,
+            reason=report.reason,
+            shared_batch="shared_batch" in self.runtime.capabilities,
+            capabilities=tuple(sorted(self.runtime.capabilities)),
+            tokens_cached=sum(slot.cached_tokens for slot in slots),
         )

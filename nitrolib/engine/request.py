@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 from ..errors import InvalidRequest
 from ..prompt.message import Prompt
 from ..sampling.params import SamplingParams
+from .status import EngineStatus as EngineStatus  # here for those who look for all plain data
+from .status import ModelStatus as ModelStatus
+from .status import SlotStatus as SlotStatus
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -189,6 +192,7 @@ class Timings:
         add up to the prompt.
     predicted_n: tokens sampled so far. The first comes with the prompt, so `decode_s` is the time
         of `predicted_n - 1` steps.
+    draft_n, draft_n_accepted: tokens that were guessed ahead, and those of them that came.
     """
 
     queue_s: float
@@ -197,6 +201,8 @@ class Timings:
     cache_n: int = 0
     prompt_n: int = 0
     predicted_n: int = 0
+    draft_n: int = 0
+    draft_n_accepted: int = 0
 
 
 class TokenProb(NamedTuple):
@@ -322,51 +328,3 @@ class CacheCleared:
 
     cleared: tuple[int, ...]
     busy: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SlotStatus:
-    """One slot: what it does now and how many tokens its KV cache holds."""
-
-    slot: int
-    state: Literal["idle", "prefill", "decode"]
-    cached_tokens: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelStatus:
-    """The loaded model as `status()` tells it. `n_ctx` is the context of one slot in tokens."""
-
-    path: str
-    name: str
-    architecture: str
-    provisional: bool
-    backend: str
-    library: str
-    threads: int
-    gpu_layers: int
-    memory_bytes: int
-    n_ctx: int
-    n_ctx_train: int
-    n_vocab: int
-    n_embd: int
-    n_parallel: int
-    cont_batching: bool
-    embedding: bool
-    caching: bool
-    clean_cache_threshold: int
-    chats_since_clean: int
-    cleanings: int
-    notes: tuple[str, ...]
-    slots: tuple[SlotStatus, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EngineStatus:
-    """The engine now. `model` is None when nothing is loaded."""
-
-    model: ModelStatus | None
-    loading: bool
-    running: int
-    waiting: int
-    max_queue: int

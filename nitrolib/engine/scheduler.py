@@ -27,6 +27,7 @@ from ..errors import (
     Overloaded,
 )
 from .admission import Admission
+from .counters import Counters
 from .interruption import Interruption
 from .job import Job, MakeError, Work, clock, enter_loop, refuse_in_loop
 from .planning import planner
@@ -63,12 +64,14 @@ class Scheduler:
         max_queue: int,
         cont_batching: bool,
         cells: int | None = None,
+        counters: Counters | None = None,
         before_close: Callable[[], None] = lambda: None,
     ) -> None:
         self.runtime = runtime
         self.slots = SlotTable(runtime)
         self.post = Post()
         self._before_close = before_close
+        self._counters = Counters() if counters is None else counters
         self.places = runtime.n_seq + max_queue  # jobs that may be here at once
         self._inbox: SimpleQueue[Callable[[], None]] = SimpleQueue()
         # What the lock guards: `_accepting`, `_broken` and `_jobs`, all unfinished jobs.
@@ -225,7 +228,9 @@ class Scheduler:
                 self._advance(slot)
             elif slot.work is not None:
                 slot.work.prefilled(len(slot.tokens))
-        if isinstance(error, NoRoom):
+        if evaluated:
+            self._counters.decoded(len(evaluated))
+        elif isinstance(error, NoRoom):
             self._make_room(step, error)
 
     def _advance(self, slot: Slot) -> None:
@@ -270,6 +275,7 @@ class Scheduler:
         assert work is not None
         if len(running) > 1:
             self._admission.set_back(self.slots.set_back(latest))
+            self._counters.set_back()
         elif work.out_of_room():
             self._done(latest, work)
         else:
@@ -315,6 +321,8 @@ class Scheduler:
         with self._lock:
             known = job in self._jobs
             self._jobs.pop(job, None)
+        if known and (spent := job.spent()) is not None:
+            self._counters.ended(spent)
         return known
 
     def _join(self, timeout: float | None) -> None:

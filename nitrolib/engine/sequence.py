@@ -182,6 +182,9 @@ class GenerationSequence(Job, Work):
             self._put(text)
         return False
 
+    def spent(self) -> Timings | None:
+        return None if self._started is None or self.kind == "warm_up" else self._timings()
+
     def complete(self) -> None:
         self._texts.append(self._tail)
         whole = self._completion()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 
 from ..backends.base import Interrupted, NoRoom
 from .job import clock
-from .request import SlotStatus
+from .status import SlotStatus
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
