@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -55,12 +56,20 @@ def events(generations: Sequence[Generation], form: AnswerForm) -> Iterator[Mapp
     from nitrolib.engine.interleave import paced
 
     answers = [_Streamed(index, one, form) for index, one in enumerate(generations)]
-    for found in paced(generations, form.silence_s):
-        if found is None:
-            yield _PING
-        else:
+    silence, sent_at = form.silence_s, time.monotonic()
+    for found in paced(generations, silence):
+        quiet = True
+        if found is not None:
             index, chunk = found
-            yield from answers[index].events(chunk)
+            for event in answers[index].events(chunk):
+                quiet = False
+                yield event
+        # A chunk may bring nothing to send: only what is sent breaks the silence.
+        now = time.monotonic()
+        if quiet and silence is not None and now - sent_at >= silence:
+            quiet = False
+            yield _PING
+        sent_at = sent_at if quiet else now
 
 
 def encode(event: Mapping[str, Any]) -> bytes:
