@@ -128,7 +128,8 @@ class Access:
                 {"WWW-Authenticate": "Bearer"},
             )
         g.key_name = name
-        log.info("key %s: %s %s", name, request.method, request.path)
+        # Escaped: a path may spell line breaks.
+        log.info("key %s: %s %s", name, request.method, ascii(request.path[:200]))
 
     def _whose(self, given: bytes) -> str | None:
         """The name of a key; the time it takes does not tell which keys come close."""

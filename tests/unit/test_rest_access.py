@@ -271,14 +271,21 @@ def test_foreign_pages_and_names_are_refused_on_every_route_before_any_effect(
     headers: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from nitrolib.adapters.rest.service import Service
+    from nitrolib.models import Downloads, ModelPool, Registry
+    from nitrolib.store import Store
 
     rest = Rest(dialects=DIALECTS)
-    # Every view gets at models, settings and storage by this alone.
     touched: list[str] = []
-    for name in ("use", "select", "start", "stop", "load", "store", "pool", "registry"):
-        monkeypatch.setattr(
-            Service, name, property(lambda _, n=name: touched.append(n)), raising=False
-        )
+    # All that routes can do to models and storage goes through one of these.
+    for kind, names in (
+        (ModelPool, ("load", "open", "unload", "lease")),
+        (Registry, ("add", "update", "remove")),
+        (Downloads, ("start", "cancel")),
+        (Store, ("open",)),
+        (Service, ("start", "stop", "load")),
+    ):
+        for name in names:
+            monkeypatch.setattr(kind, name, lambda *_, name=name, **__: touched.append(name))
     for method, path in every_route():
         got = rest.http.open(path, method=method, json={}, headers=headers)
         assert got.status_code == 403, (method, path)
