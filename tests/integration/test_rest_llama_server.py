@@ -273,12 +273,31 @@ def test_a_silent_stream_is_kept_open(slow: Server) -> None:
                 seen += second.recv(4096)
 
 
-def test_metrics_can_be_read(server: Server) -> None:
+def scraped(server: Server) -> dict[str, float]:
+    """The metrics by name, without their prefix."""
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
     connection.request("GET", "/metrics")
     answer = connection.getresponse()
     assert int(answer.headers["Process-Start-Time-Unix"]) <= time.time()
-    families = {one.name: one for one in text_string_to_metric_families(answer.read().decode())}
+    families = [*text_string_to_metric_families(answer.read().decode())]
     connection.close()
-    assert all(name.startswith("llamacpp:") for name in families)
-    assert families["llamacpp:requests_processing"].samples[0].value == 0
+    return {
+        sample.name.removeprefix("llamacpp:"): sample.value
+        for family in families
+        for sample in family.samples
+    }
+
+
+def test_metrics_grow_by_what_answers_tell(server: Server) -> None:
+    before = scraped(server)
+    timings = [complete(server, n_predict=count)["timings"] for count in (1, 4, 16)]
+    assert server.post("/embedding", {"content": "one two three"})[0] == 200
+    after = scraped(server)
+    grown = {name: after[name] - before[name] for name in after}
+    assert grown["tokens_predicted_total"] == sum(one["predicted_n"] for one in timings)
+    assert grown["prompt_tokens_cached_total"] == sum(one["cache_n"] for one in timings)
+    assert grown["prompt_tokens_total"] > sum(one["prompt_n"] for one in timings)  # the embedding
+    assert grown["n_decode_total"] > 0
+    assert after["predicted_tokens_seconds"] > 0
+    assert after["requests_processing"] == after["requests_deferred"] == 0
+    assert scraped(server)["predicted_tokens_seconds"] == 0
