@@ -5,12 +5,15 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import shutil
 import socket
 import subprocess
+import sys
 import threading
 import urllib.error
 import urllib.request
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -27,8 +30,9 @@ from nitrolib.errors import BackendError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
+DOCUMENT = (Path(__file__).parents[2] / "docs" / "rest.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```python\n(.*?)^```", DOCUMENT, re.DOTALL | re.MULTILINE)
 MODEL, SLOW = "org/demo", "org/slow"
 PROMPT = "What is the capital of France?"
 TURNS = [{"role": "user", "content": PROMPT}]
@@ -219,8 +223,19 @@ def test_unloading_is_told_in_the_words_that_the_client_compares(loaded: Face) -
         loaded.call("get_current_model")
 
 
-def test_the_examples_of_the_documentation_run(server: Server, loaded: Face) -> None:
-    """The shell loop prints the answer as the client has it."""
+def test_the_example_of_docs_rest_md_runs(server: Server, loaded: Face, tmp_path: Path) -> None:
+    (code,) = (one for one in BLOCKS if "locallab_client" in one)
+    script = tmp_path / "example.py"
+    script.write_text(code.replace("http://localhost:8000", server.url), encoding="utf-8")
+    command = [sys.executable, "-W", "ignore", str(script)]
+    run = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    assert len(run.stdout) > 10
+    assert "Error" not in run.stdout
+
+
+def test_the_shell_loop_of_the_dialect_prints_what_the_client_has(
+    server: Server, loaded: Face
+) -> None:
     text = "".join(loaded.stream("stream_generate", PROMPT, **GREEDY))
     body = json.dumps({"prompt": PROMPT, "stream": True, **GREEDY})
     shown = _shell(f"""
