@@ -155,10 +155,8 @@ def _sum(prompts: Sequence[Sequence[Usage]]) -> dict[str, Any]:
     from nitrolib.engine.request import Usage
 
     each = [Usage.of_choices(one) for one in prompts]
-    prompt, made = (
-        sum(one.prompt_tokens for one in each),
-        sum(one.completion_tokens for one in each),
-    )
+    prompt = sum(one.prompt_tokens for one in each)
+    made = sum(one.completion_tokens for one in each)
     return {
         "prompt_tokens": prompt,
         "completion_tokens": made,

@@ -21,14 +21,13 @@ class LogprobTable:
     """Makes `logprobs` of the steps of one choice, all at once or as they come.
 
     listed: most likely tokens of every step, beside the one chosen.
-    offset: characters of the text before the first step.
     """
 
-    def __init__(self, vocabulary: Vocabulary, listed: int, offset: int = 0) -> None:
+    def __init__(self, vocabulary: Vocabulary, listed: int) -> None:
         self._pieces: Sequence[bytes] = vocabulary.pieces
         self._special = {token: text for text, token in vocabulary.special.items()}
         self._listed = listed
-        self._offset = offset
+        self._offset = 0  # characters of the text before the next step
 
     def of(self, entries: Iterable[TokenProbs]) -> dict[str, Any]:
         """The lists for the next *entries*. Their `tokens` are the texts that were sent, so that

@@ -23,12 +23,12 @@ def step(token: int, text: str, *top: int, logprob: float = -0.5) -> TokenProbs:
 
 
 def test_the_lists_are_parallel_and_the_places_are_those_in_the_text() -> None:
-    table = LogprobTable(VOCABULARY, 1, offset=10)
+    table = LogprobTable(VOCABULARY, 1)
     first = table.of([step(0, " a", 0), step(1, "b", 1)])
     assert first["tokens"] == [" a", "b"]
     assert first["token_logprobs"] == [-0.5, -0.5]
-    assert first["text_offset"] == [10, 12]
-    assert table.of([step(0, " a", 0)])["text_offset"] == [13]
+    assert first["text_offset"] == [0, 2]
+    assert table.of([step(0, " a", 0)])["text_offset"] == [3]
 
 
 def test_the_token_chosen_is_always_among_the_listed() -> None:
