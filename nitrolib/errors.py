@@ -16,7 +16,7 @@ adapter maps classes to statuses in one table.
     │   └── ModelNotFound            no model is known by this name
     ├── Conflict                     what is there already rules it out
     ├── Forbidden                    it is there, and must not be done with it
-    ├── DownloadError                a file could not be fetched; nothing of it was kept
+    ├── DownloadError                a file could not be fetched; `resumable` says whether to go on
     ├── StorageError                 what is to be kept could not be written or read
     ├── ModelNotLoaded               the call needs a model and none is loaded
     ├── ModelAlreadyLoaded           unload first
@@ -113,25 +113,34 @@ class Unsupported(InvalidRequest):
 
 class ContextOverflow(InvalidRequest):
     """The prompt does not fit. `prompt_tokens` (a lower bound when `at_least`) and `limit` are in
-    tokens; `limit` is the context of one slot."""
+    tokens; `limit` is the context of one slot, of which an answer needs one token at least. What is
+    only evaluated (`answered` False) may fill it."""
 
     code = "context_length_exceeded"
     prompt_tokens: int
     limit: int
     at_least: bool
+    answered: bool
 
     def __init__(
-        self, *, prompt_tokens: int, limit: int, at_least: bool = False, field: str = "prompt"
+        self,
+        *,
+        prompt_tokens: int,
+        limit: int,
+        at_least: bool = False,
+        field: str = "prompt",
+        answered: bool = True,
     ) -> None:
         super().__init__(
             f"the {field} has {'at least ' if at_least else ''}{prompt_tokens} tokens, and the "
-            f"context holds {limit} with room for one more",
+            f"context holds {limit}{' with room for one more' if answered else ''}",
             field=field,
             value=prompt_tokens,
-            allowed=f"at most {limit - 1} tokens",
+            allowed=f"at most {limit - answered} tokens",
             prompt_tokens=prompt_tokens,
             limit=limit,
             at_least=at_least,
+            answered=answered,
         )
 
 
@@ -237,14 +246,16 @@ class Forbidden(NitroError):
 
 
 class DownloadError(NitroError):
-    """A file could not be fetched, and nothing of it is left. `reason` is "source" (not allowed,
-    not there, not a model), "network", "space", "checksum", "size" or "time"."""
+    """A file could not be fetched. `reason` is "source" (not allowed, not there, not a model that
+    can run here), "network", "space", "checksum", "size" or "time". Nothing of it is left, unless
+    `resumable`: then a later download goes on with what is here."""
 
     code = "download_error"
     reason: str
+    resumable: bool
 
-    def __init__(self, message: str, *, reason: str, **facts: Any) -> None:
-        super().__init__(message, reason=reason, **facts)
+    def __init__(self, message: str, *, reason: str, resumable: bool = False, **facts: Any) -> None:
+        super().__init__(message, reason=reason, resumable=resumable, **facts)
 
 
 class StorageError(NitroError):

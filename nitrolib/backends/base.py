@@ -321,7 +321,8 @@ class StatefulRuntime(Runtime, Protocol):
 
 
 class Embedder(Protocol):
-    """Makes embeddings beside the generations of a runtime; belongs to one thread of its own.
+    """Makes embeddings beside the generations of a runtime; belongs to one thread of its own, but
+    for `framed`, `pair` and `interrupt`, which any may call.
 
     n_batch: most tokens of one text, and of all texts of one `embed`. n_seq: most texts of one.
     n_out: length of a vector.

@@ -23,6 +23,7 @@ from .request import (
     Completion,
     Embeddings,
     GenerationRequest,
+    Reranking,
     check_timeout,
 )
 from .status import EngineStatus, ModelStatus
@@ -249,6 +250,32 @@ class Engine:
         check_timeout(timeout_s)
         return self._current().embed(_inputs(inputs), timeout_s, keep_alive=self)
 
+    def rerank(
+        self, query: str, documents: Sequence[str], timeout_s: float | None = None
+    ) -> Reranking:
+        """How well each document answers a query: one score a document, in their order.
+
+        Raises Unsupported for a model that was not trained to score, InvalidRequest (field
+        "query", "documents" or "documents[i]"), ContextOverflow for a document that does not fit
+        together with the query, Overloaded, DeadlineExceeded after `timeout_s` seconds.
+        """
+        with self.submit_rerank(query, documents, timeout_s) as handle:
+            return handle.result()
+
+    def submit_rerank(
+        self, query: str, documents: Sequence[str], timeout_s: float | None = None
+    ) -> Handle[Reranking]:
+        """`rerank` without the waiting: a handle with `result`, `cancel` and `done`."""
+        check_timeout(timeout_s)
+        if isinstance(documents, str):
+            raise InvalidRequest(
+                "documents must be several texts, got one",
+                field="documents",
+                value=documents[:200],
+                allowed="a sequence of texts",
+            )
+        return self._current().rerank(query, list(documents), timeout_s, keep_alive=self)
+
     # ---- text, state -----------------------------------------------------------------------
 
     def tokenize(
@@ -295,7 +322,7 @@ class Engine:
         model = self._model
         if model is not None and model.forked:
             model = None
-        running, waiting = (0, 0) if model is None else model.scheduler.counts()
+        running, waiting = (0, 0) if model is None else model.counts()
         return EngineStatus(
             model=None if model is None else model.status(),
             loading=self._loading,

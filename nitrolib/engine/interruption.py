@@ -3,35 +3,34 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from .alarm import Alarm
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
-    from ..backends.base import InterruptibleRuntime, Runtime
     from .job import Job
 
 __all__ = ["Interruption"]
 
 
 class Interruption:
-    """A prompt may keep the native library busy for seconds. Where the runtime can be interrupted,
-    its request is cancelled, or meets its deadline, within milliseconds nevertheless: what was
-    evaluated meanwhile is lost, and the others are fed again. A step that only decodes is not worth
-    that: it ends soon by itself.
+    """A prompt may keep the native library busy for seconds. Where it can be interrupted, by
+    calling `interrupt`, a request is cancelled, or meets its deadline, within milliseconds
+    nevertheless: what was evaluated meanwhile is lost, and the others are fed again. A step that
+    only decodes is not worth that: it ends soon by itself.
 
-    `before` and `after` belong to the scheduler's thread and frame each decode.
+    `before` and `after` belong to the thread that evaluates and frame each decode.
 
-    possible: whether the runtime can be interrupted.
+    possible: whether it can be interrupted.
     """
 
-    def __init__(self, runtime: Runtime) -> None:
-        self._runtime = cast("InterruptibleRuntime", runtime)
-        self.possible = "interrupt" in runtime.capabilities
+    def __init__(self, interrupt: Callable[[], None] | None) -> None:
+        self._call = interrupt
+        self.possible = interrupt is not None
         self._jobs: frozenset[Job] = frozenset()  # whose prompts are being evaluated
-        self._loop = 0  # the scheduler's thread
+        self._loop = 0  # the thread that evaluates
         self._alarm = Alarm(self._interrupt)
 
     def before(self, jobs: Iterable[Job]) -> None:
@@ -68,4 +67,5 @@ class Interruption:
 
     def _interrupt(self) -> None:
         if threading.get_ident() != self._loop:  # else a collection there: no decode runs
-            self._runtime.interrupt()
+            assert self._call is not None
+            self._call()

@@ -12,16 +12,15 @@ from ..prompt import ChatTemplate, Prompt, PromptTemplate, encode
 from ..sampling import SamplingParams
 from ..text import Detokenizer
 from .choices import Choices, check_count, each
-from .embedding import EmbeddingJob
 from .gate import Gate
 from .generation import Generation
-from .handle import Handle
 from .job import clock
-from .request import CacheCleared, Embeddings, GenerationRequest
+from .request import CacheCleared, GenerationRequest
 from .samplers import Samplers
 from .scheduler import Scheduler, StopReason
 from .sequence import GenerationSequence
 from .status import ModelStatus
+from .texts import TextEvaluation
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,6 +28,8 @@ if TYPE_CHECKING:
     from ..backends.base import LoadOptions, Runtime
     from .cleaning import CleaningPolicy
     from .counters import Counters
+    from .handle import Handle
+    from .request import Embeddings, Reranking
 
 __all__ = ["LoadedModel"]
 
@@ -63,11 +64,14 @@ class LoadedModel:
             cont_batching=options.cont_batching,
             cells=options.ctx_len if options.shared_context else None,
             counters=counters,
-            before_close=self._gate.close,
+            before_close=self._before_close,
         )
+        self._texts = TextEvaluation(self, counters, max_queue=max_queue)
 
     def warm_up(self) -> None:
         """Run one short hidden completion. Its failure is a note, not an error."""
+        if "generate" not in self.runtime.capabilities:
+            return
         request = GenerationRequest(
             prompt=Prompt.plain("Hello"), params=SamplingParams(max_tokens=2), kind="warm_up"
         )
@@ -80,8 +84,15 @@ class LoadedModel:
 
     def close(self, reason: StopReason) -> None:
         """End all requests with Cancelled(reason), wait for callers inside, free everything."""
+        if not self.forked:
+            self._texts.stop(reason)
         self.scheduler.stop(reason)
         self._samplers.forget()
+
+    def _before_close(self) -> None:
+        """In the scheduler's thread, when nothing runs in the slots any more."""
+        self._texts.stop("shutdown")
+        self._gate.close()
 
     @property
     def forked(self) -> bool:
@@ -104,6 +115,7 @@ class LoadedModel:
         """Queue `n` answers to one prompt, all of them or none."""
         submitted = clock()
         with self._gate.entered():
+            self._check_generates()
             check_count(n, self.scheduler.places)
             self._check_slot(request.id_slot)
             prompt = self.prompt_ids(request.prompt)
@@ -136,15 +148,23 @@ class LoadedModel:
         timeout_s: float | None,
         keep_alive: object = None,
     ) -> Handle[Embeddings]:
-        submitted = clock()
         with self._gate.entered():
-            self._check_embedding()
-            tokens = [self._input_ids(index, one) for index, one in enumerate(inputs)]
-            job = EmbeddingJob(tokens, submitted=submitted, timeout_s=timeout_s)
-            cancel = partial(self.scheduler.cancel, job)
-            handle: Handle[Embeddings] = Handle(job.outbox, cancel, keep_alive)
-            self.scheduler.submit(job)
-        return handle
+            return self._texts.embed(inputs, timeout_s, keep_alive)
+
+    def rerank(
+        self,
+        query: str,
+        documents: Sequence[str],
+        timeout_s: float | None,
+        keep_alive: object = None,
+    ) -> Handle[Reranking]:
+        with self._gate.entered():
+            return self._texts.rerank(query, documents, timeout_s, keep_alive)
+
+    def counts(self) -> tuple[int, int]:
+        """How much runs (slots, and calls beside them) and how many requests wait."""
+        slots, texts = self.scheduler.counts(), self._texts.counts()
+        return slots[0] + texts[0], slots[1] + texts[1]
 
     def clear_cache(self) -> CacheCleared:
         cleared, busy = self.scheduler.clear_idle()
@@ -160,7 +180,7 @@ class LoadedModel:
             self._check_bytes(prompt)
             ids = self.encode(prompt)
         else:
-            ids = self._checked_ids(prompt, field)
+            ids = self.checked_ids(prompt, field)
         if not ids:
             raise InvalidRequest(
                 f"{field} has no tokens", field=field, value=prompt, allowed="at least one token"
@@ -176,7 +196,7 @@ class LoadedModel:
 
     def detokenize(self, ids: Sequence[int]) -> str:
         detokenizer = Detokenizer(self.runtime.vocabulary.pieces)
-        text = "".join(map(detokenizer.feed, self._checked_ids(ids, "ids")))
+        text = "".join(map(detokenizer.feed, self.checked_ids(ids, "ids")))
         text += detokenizer.finish()
         # SentencePiece puts a space before a text; taking it away again makes the round trip whole.
         return text.removeprefix(" ") if self.runtime.vocabulary.add_space_prefix else text
@@ -198,12 +218,18 @@ class LoadedModel:
     def _check_bytes(self, prompt: Prompt) -> None:
         """Refuse what cannot fit without tokenizing it: megabytes take seconds, and cannot be
         interrupted."""
-        size = sum(len(one.text.encode("utf-8", "surrogatepass")) for one in prompt.segments)
-        least = -(-size // self._longest_piece)
+        least = self.fewest_tokens(*(one.text for one in prompt.segments))
         if least + 1 > self.runtime.n_ctx:
             raise ContextOverflow(prompt_tokens=least, limit=self.runtime.n_ctx, at_least=True)
 
-    def _checked_ids(self, ids: Sequence[int], field: str) -> list[int]:
+    def fewest_tokens(self, *texts: str) -> int:
+        """Tokens that some texts together have at least, reckoned from their length. Only where
+        every byte of a text goes into a token, which holds for models that generate."""
+        size = sum(len(one.encode("utf-8", "surrogatepass")) for one in texts)
+        return -(-size // self._longest_piece)
+
+    def checked_ids(self, ids: Sequence[int], field: str) -> list[int]:
+        """A list of token ids that exist. Raises InvalidRequest naming the first that does not."""
         n_vocab = self.runtime.vocabulary.n_vocab
         for one in ids:
             if isinstance(one, bool) or not isinstance(one, int) or not 0 <= one < n_vocab:
@@ -214,25 +240,6 @@ class LoadedModel:
                     allowed=f"whole numbers from 0 to {n_vocab - 1}",
                 )
         return list(ids)
-
-    def _input_ids(self, index: int, one: str | Sequence[int]) -> list[int]:
-        """Ids of one embedding input; errors name its index."""
-        field = f"input[{index}]"
-        try:
-            if isinstance(one, str):
-                if not one:
-                    raise InvalidRequest(
-                        f"{field} is empty", field=field, value=one, allowed="some text"
-                    )
-                return self.prompt_ids(Prompt.plain(one), field)
-            return self.prompt_ids(one, field)
-        except ContextOverflow as error:
-            raise ContextOverflow(
-                prompt_tokens=error.prompt_tokens,
-                limit=error.limit,
-                at_least=error.at_least,
-                field=field,
-            ) from None
 
     # ---- checks ----------------------------------------------------------------------------
 
@@ -245,11 +252,12 @@ class LoadedModel:
                 allowed=f"-1, or 0 to {self.runtime.n_seq - 1}",
             )
 
-    def _check_embedding(self) -> None:
-        if not self.options.embedding or "embed" not in self.runtime.capabilities:
-            reason = "this backend" if self.options.embedding else "loading with embedding=False"
+    def _check_generates(self) -> None:
+        if "generate" not in self.runtime.capabilities:
             raise Unsupported(
-                f"embeddings are ruled out by {reason}", field="input", allowed="no embeddings"
+                "this model generates no text: it makes embeddings or scores",
+                field="prompt",
+                allowed="embeddings or scores",
             )
 
     # ---- status ----------------------------------------------------------------------------

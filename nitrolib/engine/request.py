@@ -323,6 +323,15 @@ class Embeddings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Reranking:
+    """How well each document answers a query, in the order of the documents: higher is better, and
+    the scale is the model's own. `prompt_tokens` counts the query once for each document."""
+
+    scores: tuple[float, ...]
+    prompt_tokens: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CacheCleared:
     """What `clear_cache` did: the slots it emptied, and the busy ones it did not touch."""
 

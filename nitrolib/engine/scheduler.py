@@ -15,7 +15,7 @@ import weakref
 from concurrent.futures import Future
 from functools import partial
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 from ..backends.base import NoRoom
 from ..errors import (
@@ -38,7 +38,7 @@ from .slots import SlotTable
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..backends.base import Runtime
+    from ..backends.base import InterruptibleRuntime, Runtime
     from .cleaning import CleaningPolicy
     from .planning import Step
     from .slots import Slot
@@ -81,7 +81,7 @@ class Scheduler:
         self._jobs: dict[Job, None] = {}
         # The rest belongs to the scheduler's thread.
         self._planner = planner(runtime)
-        self._interruption = Interruption(runtime)
+        self._interruption = Interruption(_interrupt(runtime))
         self._seating = Seating(runtime, self.slots)
         self._admission = Admission(
             self.slots, self._seating, cleaning, cont_batching=cont_batching, cells=cells
@@ -381,6 +381,12 @@ class Scheduler:
             self.runtime.close()
         except Exception:
             log.exception("closing the runtime failed")
+
+
+def _interrupt(runtime: Runtime) -> Callable[[], None] | None:
+    if "interrupt" not in runtime.capabilities:
+        return None
+    return cast("InterruptibleRuntime", runtime).interrupt
 
 
 def _arrival(slot: Slot) -> tuple[float, int]:

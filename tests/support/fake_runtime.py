@@ -278,12 +278,17 @@ class FakeEmbedder:
         assert sum(map(len, texts)) <= self.n_batch
         self._interrupted.clear()
         self._running = True
-        self._runtime.before_embed(texts)
-        self._running = False
+        try:
+            self._runtime.before_embed(texts)
+        finally:
+            self._running = False
         if self._interrupted.is_set():
             raise Interrupted("interrupted", emptied=())
         self.batches.append([len(text) for text in texts])
         return texts
+
+    def framed(self, text):
+        return [BOS, *text]
 
     def pair(self, query, document):
         return [BOS, *query, EOS, *document]

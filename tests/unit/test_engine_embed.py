@@ -126,9 +126,11 @@ def test_without_embeddings_it_is_unsupported():
         engine.embed("x")
 
 
-def test_a_backend_that_cannot_embed_says_so(engine, runtime):
-    runtime.capabilities = frozenset()
-    with pytest.raises(Unsupported, match="backend"):
+def test_a_backend_that_cannot_embed_says_so():
+    with (
+        fake_engine(FakeRuntime(without=("embed",))) as engine,
+        pytest.raises(Unsupported, match="backend"),
+    ):
         engine.embed("x")
 
 
