@@ -15,21 +15,26 @@ from .base import Feed, LoadOptions, LoraAdapter, Output, Runtime, RuntimeReport
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..gguf import GGUFFile
+    from ..gguf import GGUFFile, ModelInfo
+    from .memory import MemoryPlan
 
 __all__ = [
     "BackendInfo",
     "Choice",
     "Feed",
+    "Layers",
     "LoadOptions",
     "LoraAdapter",
+    "Needs",
     "Output",
     "Runtime",
     "RuntimeReport",
     "available",
     "choose",
     "choose_file",
+    "gpu_layers",
     "load",
+    "needs",
 ]
 
 
@@ -58,15 +63,36 @@ class BackendInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class Needs:
+    """What loading a file takes: the context of a slot in tokens, the memory, and what differs from
+    what was asked for."""
+
+    n_ctx: int
+    memory: MemoryPlan
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Layers:
+    """Layers that go to a GPU of this machine, and what differs from what was asked for."""
+
+    count: int
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class _Backend:
     """What the registry knows without importing the backend's module. `verify` raises
     ModelFileError for a file that `load` must not be given, `open` BackendUnavailable where the
-    library is missing or cannot run here. `strength` says why a choice falls on it."""
+    library is missing or cannot run here. `needs` and `layers` foresee what `load` does.
+    `strength` says why a choice falls on it."""
 
     load: Callable[[str, LoadOptions, GGUFFile], Runtime]
     verify: Callable[[GGUFFile], object]
     open: Callable[[], object]
     describe: Callable[[], BackendInfo]
+    needs: Callable[[LoadOptions, ModelInfo], Needs]
+    layers: Callable[[LoadOptions, ModelInfo, MemoryPlan], Layers]
     strength: str
 
 
@@ -139,6 +165,17 @@ def _why(entry: _Backend, refusals: dict[str, NitroError]) -> str:
     return "; ".join([entry.strength, *others])
 
 
+def needs(info: ModelInfo, options: LoadOptions, backend: str) -> Needs:
+    """What loading a verified file with `options` would take; nothing is loaded. Raises
+    InvalidRequest for options that `backend` cannot honour."""
+    return _BACKENDS[_checked(backend)].needs(options, info)
+
+
+def gpu_layers(info: ModelInfo, options: LoadOptions, memory: MemoryPlan, backend: str) -> Layers:
+    """How many layers would go to a GPU; raises GpuUnavailable as `load` would."""
+    return _BACKENDS[_checked(backend)].layers(options, info, memory)
+
+
 def available() -> tuple[BackendInfo, ...]:
     """Every backend known to this version, usable or not, for `nitro doctor`."""
     return tuple(entry.describe() for entry in _BACKENDS.values())
@@ -189,6 +226,21 @@ def _open_ctransformers() -> object:
     from . import library
 
     return library.cpu_variant(library.installed_variants())
+
+
+def _needs_ctransformers(options: LoadOptions, info: ModelInfo) -> Needs:
+    from . import ctransformers
+
+    ctransformers.check_options(options)
+    n_ctx, notes = ctransformers.context_length(options, info)
+    return Needs(n_ctx, ctransformers.memory_plan(options, info, n_ctx), notes)
+
+
+def _layers_ctransformers(options: LoadOptions, info: ModelInfo, memory: MemoryPlan) -> Layers:
+    from . import gpu
+
+    plan = gpu.plan_layers(options, info, memory)
+    return Layers(plan.layers, plan.notes)
 
 
 def _describe_ctransformers() -> BackendInfo:
@@ -248,6 +300,20 @@ def _open_llama_cpp() -> object:
     return bindings.native()
 
 
+def _needs_llama_cpp(options: LoadOptions, info: ModelInfo) -> Needs:
+    from .llama_cpp import plan
+
+    found = plan.sizes(options, info)
+    return Needs(found.n_ctx, plan.memory_plan(options, info), found.notes)
+
+
+def _layers_llama_cpp(options: LoadOptions, info: ModelInfo, memory: MemoryPlan) -> Layers:
+    from .llama_cpp import bindings, devices
+
+    plan = devices.plan_layers(bindings.native(), options, info, memory)
+    return Layers(plan.layers, plan.notes)
+
+
 def _describe_llama_cpp() -> BackendInfo:
     from .llama_cpp import bindings, devices
 
@@ -281,6 +347,8 @@ _BACKENDS = {
         _verify_ctransformers,
         _open_ctransformers,
         _describe_ctransformers,
+        _needs_ctransformers,
+        _layers_ctransformers,
         "the file passes its rule",
     ),
     "llama-cpp-python": _Backend(
@@ -288,6 +356,8 @@ _BACKENDS = {
         _verify_llama_cpp,
         _open_llama_cpp,
         _describe_llama_cpp,
+        _needs_llama_cpp,
+        _layers_llama_cpp,
         "it is installed and runs this file",
     ),
 }

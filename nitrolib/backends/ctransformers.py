@@ -51,6 +51,7 @@ __all__ = [
     "MAX_BATCH",
     "CTransformersRuntime",
     "batch_size",
+    "check_options",
     "context_length",
     "load",
     "memory_plan",
@@ -440,7 +441,7 @@ def load(
     that cannot be, and ModelLoadError or one of its kind if the machine does not allow it; each
     before native code could fail on it.
     """
-    _check_options(options)
+    check_options(options)
     path = os.path.abspath(os.fspath(path))
     file = open_gguf(path) if file is None else file
     info = verify_file(file, CTRANSFORMERS)
@@ -511,7 +512,8 @@ _NOT_HERE = (
 _DEFAULTS = LoadOptions()
 
 
-def _check_options(options: LoadOptions) -> None:
+def check_options(options: LoadOptions) -> None:
+    """Raise Unsupported for an option that only another backend honours."""
     for name in _NOT_HERE:
         value = getattr(options, name)
         if value != getattr(_DEFAULTS, name):

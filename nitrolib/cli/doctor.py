@@ -48,6 +48,8 @@ def _as_text(report: dict[str, Any]) -> str:
         rows += _machine_rows(machine)
     for one in report["backends"]:
         found = f"the {one['library']} library of {', '.join(one['variants'])}"
+        if not one["gpu_build"]:
+            found += ", built for the processor alone"
         told = f"{yes}, {found}" if one["usable"] else f"{no}: {one['reason']}"
         rows.append((f"{one['name']} {one['version'] or ''}".strip(), told))
     if gpu:

@@ -72,11 +72,13 @@ def _settings() -> dict[str, Any]:
 
     names = [option.variable for option in OPTIONS if os.environ.get(option.variable)]
     fault = None
+    ngl = None
     try:
-        Settings.from_environment()
+        ngl = Settings.from_environment().ngl
     except NitroError as error:
         fault = error.message
-    return {"variables": names, "unknown": list(unknown_variables()), "fault": fault}
+    unknown = list(unknown_variables())
+    return {"variables": names, "unknown": unknown, "fault": fault, "ngl": ngl}
 
 
 def _machine() -> dict[str, Any]:
@@ -104,6 +106,7 @@ def _backends() -> list[dict[str, Any]]:
             "usable": one.usable,
             "library": one.library,
             "variants": list(one.variants),
+            "gpu_build": one.gpu,
             "reason": one.reason,
             "hint": one.hint,
         }
@@ -211,9 +214,21 @@ def _advice(report: dict[str, Any], missing: list[str]) -> list[str]:
     if report["settings"]["fault"]:
         advice.append(f"correct the environment: {report['settings']['fault']}")
     advice += [f"correct {name}: it is not a setting" for name in report["settings"]["unknown"]]
+    if report["settings"]["ngl"] and report["gpu"] and not _has_gpu(report):
+        advice.append(
+            f"ngl {report['settings']['ngl']} is set, and no layer can go to a GPU: "
+            f"{report['gpu']['reason']}; {report['gpu']['hint']}"
+        )
     for extra, versions in report["extras"].items():
         if None in versions.values():
             advice.append(f"pip install 'nitrolib[{extra}]' (for nitro serve)")
     if report["gpu"] and not report["gpu"]["usable"] and report["gpu"]["missing"] == "library":
         advice.append(f"{report['gpu']['hint']} (for GPU layers: {report['gpu']['reason']})")
     return advice
+
+
+def _has_gpu(report: dict[str, Any]) -> bool:
+    return report["gpu"]["usable"] or any(
+        one["usable"] and one["gpu_build"] and one["name"] != "ctransformers"
+        for one in report["backends"]
+    )

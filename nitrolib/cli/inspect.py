@@ -67,9 +67,7 @@ def run(args: argparse.Namespace) -> int:
 
 def fitness(path: str, info: ModelInfo, settings: Settings) -> Fitness:
     """What loading the file with *settings* would come to; nothing is loaded."""
-    from ..backends import choose, memory
-    from ..backends.ctransformers import context_length, memory_plan
-    from ..backends.gpu import plan_layers
+    from ..backends import choose, gpu_layers, memory, needs
 
     options = settings.load_options()
     plan, n_ctx, layers, backend = None, 0, 0, None
@@ -78,11 +76,11 @@ def fitness(path: str, info: ModelInfo, settings: Settings) -> Fitness:
     try:
         choice = choose(path, settings.backend)
         backend = choice.backend
-        n_ctx, notes = context_length(options, info)
-        plan = memory_plan(options, info, n_ctx)
+        found = needs(info, options, backend)
+        n_ctx, plan, notes = found.n_ctx, found.memory, found.notes
         tight = memory.check(plan, path, available)
-        gpu = plan_layers(options, info, plan)
-        layers = gpu.layers
+        gpu = gpu_layers(info, options, plan, backend)
+        layers = gpu.count
         notes = (*notes, *((tight,) if tight else ()), *gpu.notes)
         runs, reason = True, choice.reason
     except (ModelFileError, ModelLoadError) as error:
@@ -144,9 +142,10 @@ def _memory(found: Fitness, settings: Settings) -> str:
         return "not reckoned"
     plan = found.memory
     free = "" if found.available_bytes is None else f"; {_size(found.available_bytes)} are free"
+    again = f" and again {_size(plan.repacked)} in the processor's layout" if plan.repacked else ""
     return (
         f"{_size(plan.total)} for {settings.n_parallel} x {found.n_ctx:,} tokens of context: "
-        f"weights {_size(plan.weights)}, KV cache {_size(plan.kv_cache)}, "
+        f"weights {_size(plan.weights)}{again}, KV cache {_size(plan.kv_cache)}, "
         f"scratch {_size(plan.scratch)}{free}"
     )
 
@@ -197,6 +196,7 @@ def _as_json(file: GGUFFile, info: ModelInfo, found: Fitness, settings: Settings
         else {
             "total_bytes": plan.total,
             "weights_bytes": plan.weights,
+            "repacked_bytes": plan.repacked,
             "kv_cache_bytes": plan.kv_cache,
             "scratch_bytes": plan.scratch,
             "available_bytes": found.available_bytes,

@@ -105,3 +105,20 @@ def test_the_trial_runs_without_the_callers_settings(monkeypatch: pytest.MonkeyP
     environ = examination._child_environment()
     assert "NITRO_MODEL" not in environ
     assert environ["PYTHONPATH"].endswith("elsewhere")
+
+
+def test_gpu_layers_that_are_set_and_cannot_be_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    alone = backends.BackendInfo(
+        name="some", version="1", variants=("CPU",), library="CPU", usable=True, gpu=False
+    )
+    gpu = {"usable": False, "devices": [], "missing": "driver", "reason": "no driver", "hint": "X"}
+    monkeypatch.setattr(backends, "available", lambda: (alone,))
+    monkeypatch.setattr(examination, "_gpu", lambda: gpu)
+    monkeypatch.setenv("NITRO_NGL", "20")
+    report = examination.examine()
+    assert any(
+        "ngl 20 is set" in advice and "no driver; X" in advice for advice in report["advice"]
+    )
+    assert "built for the processor alone" in doctor._as_text(report)
+    monkeypatch.setenv("NITRO_NGL", "0")
+    assert not any("ngl" in advice for advice in examination.examine()["advice"])
