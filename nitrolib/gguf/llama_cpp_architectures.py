@@ -6,7 +6,15 @@ the graphs in src/models/.
 
 from __future__ import annotations
 
-__all__ = ["ARCHITECTURES", "EQUAL_HEADS", "EXPERTS", "RECURRENT", "WHOLE_HEAD_ROPE", "WIDENED"]
+__all__ = [
+    "ARCHITECTURES",
+    "EQUAL_HEADS",
+    "EXPERTS",
+    "RECURRENT",
+    "SECTIONED_ROPE",
+    "WHOLE_HEAD_ROPE",
+    "WIDENED",
+]
 
 # Left out of the library's list are those that are no language model by themselves: clip, encoders
 # with a decoder (t5, t5encoder), speech (wavtokenizer-dec, qwen3tts, pockettts), draft models
@@ -66,3 +74,8 @@ EXPERTS = frozenset({
 
 # Their hidden state is wider than embedding_length by themselves.
 WIDENED = frozenset({"deepseek4", "qwen4exp"})
+
+# They rotate the head in sections, one for each direction of an image.
+SECTIONED_ROPE = frozenset({
+    "paddleocr", "qwen2vl", "qwen35", "qwen35moe", "qwen3vl", "qwen3vlmoe", "qwen4exp",
+})  # fmt: skip

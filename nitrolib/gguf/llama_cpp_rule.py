@@ -19,6 +19,7 @@ from .llama_cpp_architectures import (
     EQUAL_HEADS,
     EXPERTS,
     RECURRENT,
+    SECTIONED_ROPE,
     WHOLE_HEAD_ROPE,
     WIDENED,
 )
@@ -92,6 +93,10 @@ _KEYS = (
     KeyRule(
         key=".nextn_predict_layers", type=U32, allowed="less than block_count {info.n_layer}",
         check=lambda value, info: value < info.n_layer,
+    ),
+    KeyRule(
+        key=".attention.sliding_window", type=U32, allowed=f"0 to {_MAX_SIZE}",
+        check=_between(0, _MAX_SIZE),
     ),
     _size(".attention.key_length"),
     _size(".attention.value_length"),
@@ -281,6 +286,35 @@ def _check_rope(candidate: Candidate, name: str, head_size: int) -> None:
         )
 
 
+def _check_sections(candidate: Candidate) -> None:
+    """The library divides by the sum of the sections."""
+    key = candidate.full(".rope.dimension_sections")
+    needed = candidate.info.architecture in SECTIONED_ROPE
+    if key not in candidate.metadata:
+        if needed:
+            candidate.fail("the key is missing", key=key)
+        return
+    entry = candidate.metadata.entry(key)
+    values = candidate.metadata.numbers(key) if entry.type == ARRAY else candidate.metadata[key]
+    sections = np.atleast_1d(values)
+    if (sections < 0).any() or (needed and not sections[:3].any()):
+        candidate.fail(f"{sections.tolist()} are no sections of a head", key=key)
+
+
+def _check_window(candidate: Candidate) -> None:
+    """The library asserts that some layer slides where there is a window."""
+    window = candidate.metadata.integer(candidate.full(".attention.sliding_window"))
+    key = candidate.full(".attention.sliding_window_pattern")
+    if window == 0 or key not in candidate.metadata:
+        return
+    if candidate.metadata.entry(key).type == ARRAY:
+        slides = bool(candidate.metadata.numbers(key).any())
+    else:
+        slides = candidate.metadata.integer(key) != 1
+    if not slides:
+        candidate.refuse("there is a sliding window, and no layer that has it", key=key)
+
+
 # Experts ------------------------------------------------------------------------------------------
 
 
@@ -396,5 +430,13 @@ LLAMA_CPP = Rule(
     backend="llama-cpp-python",
     instead=None,
     architectures=ARCHITECTURES,
-    checks=(_check_keys, _check_heads, _check_experts, check_tokenizer, _check_tensors),
+    checks=(
+        _check_keys,
+        _check_heads,
+        _check_sections,
+        _check_window,
+        _check_experts,
+        check_tokenizer,
+        _check_tensors,
+    ),
 )

@@ -225,6 +225,17 @@ def test_a_partial_rotation_covers_an_even_part_of_a_head(tmp_path: Path, dimens
     assert refusal(tmp_path, draft).key == "gemma3.rope.dimension_count_swa"
 
 
+@pytest.mark.parametrize("pattern", [u32(1), array(gd.BOOL, [0, 0])])
+def test_a_window_needs_a_layer_that_slides(tmp_path: Path, pattern: Value) -> None:
+    draft = model_draft("gemma3")
+    draft["gemma3.attention.sliding_window_pattern"] = array(gd.BOOL, [1, 0])
+    verify(draft.write(tmp_path / "m.gguf"), LLAMA_CPP)
+    draft["gemma3.attention.sliding_window_pattern"] = pattern
+    assert refusal(tmp_path, draft).key == "gemma3.attention.sliding_window_pattern"
+    draft["gemma3.attention.sliding_window"] = u32(0)
+    verify(draft.write(tmp_path / "m.gguf"), LLAMA_CPP)
+
+
 @pytest.mark.parametrize(
     ("architecture", "key", "value"),
     [
@@ -235,6 +246,9 @@ def test_a_partial_rotation_covers_an_even_part_of_a_head(tmp_path: Path, dimens
         ("bailingmoe3", "kda.safe_gate", Value(gd.BOOL, 0)),
         ("gemma-embedding", "dense_2_feat_in", u32(65)),
         ("minimax-m3", "attention.indexer.block_size", u32(0)),
+        ("paddleocr", "rope.dimension_sections", None),
+        ("qwen2vl", "rope.dimension_sections", array(gd.I32, [0, 0, 0, 0])),
+        ("glm4", "rope.dimension_sections", array(gd.I32, [8, 8, -16, 0])),
     ],
 )
 def test_what_single_architectures_assert_is_checked(
