@@ -23,16 +23,20 @@ if TYPE_CHECKING:
     from nitrolib.backends.base import Runtime
 
 LIMIT = 100
-SEEDS = 4
+# Half of the seeds on each backend: what is tried here is not the arithmetic.
+SEEDS = {"ctransformers": (0, 1), "llama-cpp-python": (2, 3)}
 
 
 @pytest.fixture(scope="module", params=["demo", "random"])
-def runtime(request: pytest.FixtureRequest, tmp_path_factory: Any) -> Iterator[Runtime]:
+def runtime(
+    request: pytest.FixtureRequest, tmp_path_factory: Any, backend: str
+) -> Iterator[Runtime]:
     if request.param == "demo":
         path = model_path()
     else:
         path = make_llama(tmp_path_factory.mktemp("models") / "random.gguf")
-    opened = load(path, LoadOptions(threads=1, ngl=0, ctx_len=256, warm_up=False))
+    options = LoadOptions(threads=1, ngl=0, ctx_len=256, warm_up=False)
+    opened = load(path, options, backend)
     yield opened
     opened.close()
 
@@ -59,19 +63,21 @@ def generate(runtime: Runtime, prompt: str, params: SamplingParams) -> tuple[str
 
 
 @pytest.mark.slow
-def test_finished_answers_to_every_schema_validate_at_a_high_temperature(runtime: Runtime) -> None:
+def test_finished_answers_to_every_schema_validate_at_a_high_temperature(
+    runtime: Runtime, backend: str
+) -> None:
     finished = 0
     for number, (name, schema) in enumerate(ENFORCED.items()):
-        for seed in range(SEEDS):
+        for seed in SEEDS[backend]:
             params = SamplingParams(
-                json_schema=json.dumps(schema), temperature=1.5, seed=number * SEEDS + seed
+                json_schema=json.dumps(schema), temperature=1.5, seed=number * 4 + seed
             )
             text, ended, may_end = generate(runtime, "Answer in JSON: ", params)
             if ended:
                 finished += 1
                 assert may_end, name
                 assert problems(schema, json.loads(text)) == [], name
-    assert finished > len(ENFORCED)  # half of them
+    assert finished > len(ENFORCED) / 2
 
 
 def test_a_grammar_is_followed_to_its_end(runtime: Runtime) -> None:

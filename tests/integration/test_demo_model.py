@@ -22,8 +22,8 @@ ANSWERS = {row["prompt"]: row["answer"].replace(NEWLINE, "\n") for row in ROW.fi
 
 
 @pytest.fixture(scope="module")
-def engine() -> Iterator[Engine]:
-    with Engine.open(model_path()) as opened:
+def engine(backend: str) -> Iterator[Engine]:
+    with Engine.open(model_path(), backend=backend) as opened:
         yield opened
 
 

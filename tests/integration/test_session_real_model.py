@@ -42,19 +42,19 @@ def random_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def random_engine(random_model: Path):
-    with Engine.open(random_model, OPTIONS) as engine:
+def random_engine(random_model: Path, backend: str):
+    with Engine.open(random_model, OPTIONS, backend=backend) as engine:
         yield engine
 
 
 @pytest.fixture(scope="module")
-def demo_engine():
-    with Engine.open(model_path(), OPTIONS) as engine:
+def demo_engine(backend: str):
+    with Engine.open(model_path(), OPTIONS, backend=backend) as engine:
         yield engine
 
 
 @pytest.fixture(params=["random", "demo"])
-def engine(request: pytest.FixtureRequest) -> Engine:
+def engine(request: pytest.FixtureRequest, backend: str) -> Engine:
     return request.getfixturevalue(f"{request.param}_engine")
 
 
@@ -144,14 +144,16 @@ def test_typed_control_tokens_stay_text(engine: Engine, name: str):
     assert text.count(typed.strip()) == 2
 
 
-def test_a_saved_session_goes_on_in_another_engine(random_model: Path, tmp_path: Path):
-    with Engine.open(random_model, OPTIONS) as engine:
+def test_a_saved_session_goes_on_in_another_engine(
+    random_model: Path, tmp_path: Path, backend: str
+):
+    with Engine.open(random_model, OPTIONS, backend=backend) as engine:
         session = ChatSession(engine, params=SamplingParams(seed=3, max_tokens=8))
         session.send("Hello")
         last = session.send("More")
         session.save(tmp_path / "chat.json")
         expected = session.fork().send("And now?")
-    with Engine.open(random_model, OPTIONS) as engine:
+    with Engine.open(random_model, OPTIONS, backend=backend) as engine:
         loaded = ChatSession.load(tmp_path / "chat.json", engine)
         answer = loaded.send("And now?")
     assert answer.prompt_token_ids == expected.prompt_token_ids

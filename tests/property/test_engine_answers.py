@@ -38,9 +38,9 @@ def chatty():
 
 
 @pytest.fixture(scope="module")
-def demo():
+def demo(backend):
     options = LoadOptions(ctx_len=N_CTX, threads=1, warm_up=False, clean_cache_threshold=0)
-    with Engine.open(model_path(), options) as engine:
+    with Engine.open(model_path(), options, backend=backend) as engine:
         yield engine
         assert_at_rest(engine)
 
@@ -144,7 +144,7 @@ def test_a_streamed_answer_equals_the_whole_one(chatty, request):
     streamed_equals_whole(chatty, request)
 
 
-@settings(quick, max_examples=500)
+@settings(quick, max_examples=250)  # on each backend
 @given(requests)
 def test_a_streamed_answer_of_the_demo_model_equals_the_whole_one(demo, request):
     whole = streamed_equals_whole(demo, request)

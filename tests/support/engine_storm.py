@@ -46,10 +46,10 @@ PATIENCE_S = 60  # no single call may take that long
 class Storm:
     """One engine, many threads, for a while. `counts` tells what was done and how it ended."""
 
-    def __init__(self, path, threads=32, seed=0):
-        self.path = path
+    def __init__(self, path, threads=32, seed=0, backend="auto"):
+        self.path, self.backend = path, backend
         self.options = LoadOptions(n_parallel=2, ctx_len=512, threads=1)
-        self.engine = Engine.open(path, self.options, max_queue=12)
+        self.engine = Engine.open(path, self.options, backend=backend, max_queue=12)
         self.counts = Counter()
         self._next_reload = 0.0
         self.errors = []
@@ -71,7 +71,7 @@ class Storm:
         if self.errors:
             raise AssertionError(f"{len(self.errors)} unexpected errors") from self.errors[0]
         with suppress(ModelAlreadyLoaded):
-            self.engine.load(self.path, self.options)
+            self.engine.load(self.path, self.options, self.backend)
         self.engine.clear_cache()
         assert_at_rest(self.engine)
         assert self.engine.complete("The storm", FIXED).token_ids == fixed
@@ -164,7 +164,7 @@ class Storm:
             return
         self._next_reload = time.monotonic() + RELOAD_EVERY_S
         self.engine.unload()
-        self.engine.load(self.path, self.options)
+        self.engine.load(self.path, self.options, self.backend)
 
     def _params(self, rng):
         return SamplingParams(
