@@ -12,7 +12,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from ..errors import ContextOverflow, InvalidRequest, NitroError
-from . import bench, chat, console, doctor, inspect, run, serve
+from . import bench, chat, console, doctor, inspect, models, pull, run, serve
 from .arguments import Parser
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ __all__ = ["build_parser", "main"]
 DONE, FAILED, MISUSED, INTERRUPTED = 0, 1, 2, 130
 BROKEN_PIPE = 141  # what a shell reports for a program that SIGPIPE ended
 
-_COMMANDS = (serve, chat, run, inspect, doctor, bench)
+_COMMANDS = (serve, chat, run, pull, models, inspect, doctor, bench)
 _DESCRIPTION = "Run local language models: serve them, talk to them, look into them."
 _EPILOG = "'nitro COMMAND --help' tells more. Without --model every command uses the bundled model."
 

@@ -11,7 +11,7 @@ from ..errors import InvalidRequest
 from . import console
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Mapping
 
     from ..sampling import SamplingParams
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = [
     "MODEL",
     "MODEL_AND_PROMPT",
+    "STORAGE",
     "Parser",
     "add_sampling_flags",
     "add_settings_flags",
@@ -31,6 +32,8 @@ __all__ = [
 # What the commands that open no port can be told.
 MODEL: tuple[Group, ...] = ("model",)
 MODEL_AND_PROMPT: tuple[Group, ...] = ("model", "prompt")
+# What those that look into the models folder can be told.
+STORAGE: tuple[Group, ...] = ("storage",)
 
 _TITLES: dict[Group, str] = {
     "server": "web server",
@@ -107,11 +110,15 @@ def add_sampling_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def sampling_params(args: argparse.Namespace) -> SamplingParams:
-    """SamplingParams from the flags given, its own defaults for the others."""
+def sampling_params(
+    args: argparse.Namespace, told: Mapping[str, Any] | None = None
+) -> SamplingParams:
+    """SamplingParams from the flags given, below them what the model's own file *told*, below that
+    its defaults."""
     from ..sampling import SamplingParams
 
-    given = {name: getattr(args, name) for name in _SAMPLING if getattr(args, name) is not None}
+    given = dict(told or {})
+    given |= {name: getattr(args, name) for name in _SAMPLING if getattr(args, name) is not None}
     if args.greedy:
         given["temperature"] = 0.0
     if args.stop:

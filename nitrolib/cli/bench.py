@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import InvalidRequest, ModelFileError, ModelLoadError
 from . import console
-from .arguments import MODEL, add_settings_flags, settings_from, whole_number
+from .arguments import MODEL, STORAGE, add_settings_flags, settings_from, whole_number
 from .measure import (
     PROMPT_TOKENS,
     TOKENS,
@@ -98,7 +98,7 @@ def add_parser(commands: Subparsers) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    settings = settings_from(args, MODEL)
+    settings = settings_from(args, (*MODEL, *STORAGE))
     concurrency = args.concurrency or (settings.n_parallel,)
     if args.plot:
         from .bench_plot import check_plot

@@ -10,12 +10,13 @@ from ..errors import InvalidRequest, NitroError
 from . import console
 from .arguments import (
     MODEL_AND_PROMPT,
+    STORAGE,
     add_sampling_flags,
     add_settings_flags,
     sampling_params,
     settings_from,
 )
-from .model import open_engine, template
+from .model import open_engine, parameters, template
 
 if TYPE_CHECKING:
     import argparse
@@ -53,8 +54,8 @@ def add_parser(commands: Subparsers) -> None:
 def run(args: argparse.Namespace) -> int:
     from ..session import ChatSession
 
-    settings = settings_from(args, MODEL_AND_PROMPT)
-    params = sampling_params(args)
+    settings = settings_from(args, (*MODEL_AND_PROMPT, *STORAGE))
+    params = sampling_params(args, parameters(settings))
     with open_engine(settings, clean_cache_threshold=0) as engine:
         session = ChatSession(
             engine,

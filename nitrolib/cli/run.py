@@ -10,12 +10,13 @@ from ..errors import InvalidRequest
 from . import console
 from .arguments import (
     MODEL_AND_PROMPT,
+    STORAGE,
     add_sampling_flags,
     add_settings_flags,
     sampling_params,
     settings_from,
 )
-from .model import open_engine, template
+from .model import open_engine, parameters, template
 
 if TYPE_CHECKING:
     import argparse
@@ -48,8 +49,8 @@ def add_parser(commands: Subparsers) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    settings = settings_from(args, MODEL_AND_PROMPT)
-    params = sampling_params(args)
+    settings = settings_from(args, (*MODEL_AND_PROMPT, *STORAGE))
+    params = sampling_params(args, parameters(settings))
     if args.raw and args.system is not None:
         raise InvalidRequest(
             "--raw has no place for a system message", field="system", value=args.system

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import (
     BackendUnavailable,
     Conflict,
+    DownloadError,
     InvalidRequest,
     ModelNotFound,
     NotFound,
@@ -113,14 +114,13 @@ class Downloads:
             raise
 
     def resume(self) -> tuple[DownloadStatus, ...]:
-        """Go on with every download that this folder was left with; those that another process is
-        at are left to it."""
+        """Go on with every download that this folder was left with. Those that another process is
+        at are left to it, and those that may not be fetched (any more) stay as they are."""
         started = []
         for entry in self.registry.entries():
-            if entry.present or not resumable_parts(entry.folder):
-                continue
-            with contextlib.suppress(Conflict, ModelNotFound):
-                started.append(self.start(entry))
+            if not entry.present and resumable_parts(entry.folder):
+                with contextlib.suppress(Conflict, NotFound, InvalidRequest, DownloadError):
+                    started.append(self.start(entry))
         return tuple(started)
 
     def status(self, id: str) -> DownloadStatus | None:  # noqa: A002

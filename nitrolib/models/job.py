@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
-from ..errors import ModelNotFound, NitroError, StorageError
+from ..errors import DownloadError, ModelNotFound, NitroError, StorageError
 from .client import Client
 from .connection import Aborted, Guard
 from .fetch import Fetch
@@ -106,6 +106,8 @@ class Job:
             state, error = "failed", StorageError(f"unexpected {type(failure).__name__}: {failure}")
         try:
             if state != "downloaded" and not self._resumable(state, error):
+                if isinstance(error, DownloadError):
+                    error.resumable = False
                 self._clean_up(tools)
         except NitroError as failure:
             error = error or failure
@@ -148,13 +150,10 @@ class Job:
     def _resumable(self, state: DownloadState, error: NitroError | None) -> bool:
         """Whether what is here is of use later: after a stop, and after a failure of the network
         that came behind the first bytes."""
-        if state == "failed" and not getattr(error, "resumable", False):
+        if state == "failed" and not (isinstance(error, DownloadError) and error.resumable):
             return False
-        return state != "cancelled" and any(
-            part_path(self.entry.folder / file.filename).exists()
-            and part_path(self.entry.folder / file.filename).stat().st_size
-            for file in self.files
-        )
+        folder = self.entry.folder
+        return state != "cancelled" and any(_begun(folder / one.filename) for one in self.files)
 
     def _clean_up(self, tools: Tools) -> None:
         discard(self.entry.folder, self.files)
@@ -188,6 +187,14 @@ def discard(folder: Path, files: tuple[ModelFile, ...]) -> None:
         for path in (target, *part_paths(target)):
             with contextlib.suppress(OSError):
                 path.unlink()
+
+
+def _begun(target: Path) -> bool:
+    """Whether there are bytes to go on with."""
+    try:
+        return part_path(target).stat().st_size > 0 or target.is_file()
+    except OSError:
+        return target.is_file()
 
 
 def _rate(seen: list[tuple[float, int]]) -> float:

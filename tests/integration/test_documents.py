@@ -22,7 +22,7 @@ def blocks(document: str, language: str) -> list[str]:
 
 EXAMPLES = [
     pytest.param(code, id=f"{document}-{number}")
-    for document in ("README.md", "docs/library.md")
+    for document in ("README.md", "docs/library.md", "docs/models.md")
     for number, code in enumerate(blocks(document, "python"), 1)
 ]
 

@@ -495,7 +495,7 @@ def test_a_server_that_is_not_there_leaves_nothing(registry: Registry, made: Any
         url = gone.url + "/m.gguf"
     status = fetch(made(), url)
     assert isinstance(status.error, DownloadError)
-    assert status.error.reason == "network"
+    assert (status.error.reason, status.error.resumable) == ("network", False)
     assert left(registry) == set()
 
 
