@@ -14,6 +14,7 @@ from .jan_objects import (
     ANY_MODEL,
     assistant_json,
     deleted,
+    ignore_parameters,
     is_openai_client,
     list_json,
     page_query,
@@ -86,6 +87,6 @@ def _fields(body: dict[str, Any]) -> Any:
     if "model" in body:
         fields["model"] = None if body["model"] in ("", ANY_MODEL) else body["model"]
     given = body.get("parameters", {})
-    bodies.ignore_inside("parameters", [given], "jan", "Parameters")
+    ignore_parameters(given)
     parameters = {**given, **{name: body[name] for name in _PARAMETERS if name in body}}
     return {**fields, "parameters": parameters} if parameters else fields

@@ -53,6 +53,8 @@ def _code(problem: Problem) -> str:
     if isinstance(error, Refused):
         return _REFUSALS.get(error.code, error.code)
     rule = getattr(error, "rule", None)
+    if rule == "anyOf" and getattr(error, "allowed", None) == "a value":
+        rule = "required"  # one of several must be there
     if isinstance(rule, str) and rule in _RULES:
         return _RULES[rule]
     for kind in type(error).__mro__:

@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 from flask import request
 
+from nitrolib.validation import schema
+
 from . import bodies
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from nitrolib.store import Assistant, Message, MessageFile, Page, Run, Thread
 
@@ -17,6 +19,7 @@ __all__ = [
     "assistant_json",
     "deleted",
     "file_json",
+    "ignore_parameters",
     "is_openai_client",
     "list_json",
     "message_json",
@@ -39,6 +42,12 @@ def page_query(name: str = "PageQuery") -> dict[str, Any]:
     query = bodies.read_query("jan", name).fields
     usual = {"limit": 20, "order": "desc"} if is_openai_client() else {"order": "asc"}
     return {"limit": None, **usual, **query}
+
+
+def ignore_parameters(given: Mapping[str, Any] | None, place: str = "parameters") -> None:
+    """Report the parameters at *place* in the body that mean nothing in a chat."""
+    names = schema("jan", "Parameters").unknown(given or {})
+    bodies.ignore(*(f"{place}/{name}" for name in names))
 
 
 def list_json(page: Page[Any], show: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:

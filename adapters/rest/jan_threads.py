@@ -8,7 +8,14 @@ from flask import jsonify
 
 from . import bodies
 from .jan_messages import add_message
-from .jan_objects import deleted, is_openai_client, list_json, page_query, thread_json
+from .jan_objects import (
+    deleted,
+    ignore_parameters,
+    is_openai_client,
+    list_json,
+    page_query,
+    thread_json,
+)
 from .service import service
 
 if TYPE_CHECKING:
@@ -94,10 +101,15 @@ def _fields(store: Store, body: Mapping[str, Any]) -> Any:
     if "model_id" in fields:
         fields["model_id"] = fields["model_id"] or None
     if "assistants" in body:
-        given = [{"assistant_id": a} if isinstance(a, str) else a for a in body["assistants"]]
+        given: list[dict[str, Any]] = [
+            {"assistant_id": a} if isinstance(a, str) else a for a in body["assistants"]
+        ]
         bodies.ignore_inside("assistants", given, "jan", "ThreadAssistant")
+        for one in given:
+            model = one.get("model") or {}
+            ignore_parameters(model.get("parameters"), "assistants/*/model/parameters")
         fields["assistants"] = [_assistant(store, one) for one in given]
-    bodies.ignore_inside("parameters", [body.get("parameters", {})], "jan", "Parameters")
+    ignore_parameters(body.get("parameters"))
     return fields
 
 
