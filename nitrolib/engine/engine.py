@@ -317,6 +317,12 @@ class Engine:
         which. The count of chats since the last cleaning starts anew."""
         return self._current().clear_cache()
 
+    def set_lora_scales(self, scales: Sequence[tuple[int, float]]) -> None:
+        """Set with what strength LoRA adapters act on requests that name none: pairs of an
+        adapter's number and its strength; 0 for those not named. Holds for requests submitted from
+        now on. Raises Unsupported where no adapter was loaded, and InvalidRequest."""
+        self._current().adapters.set(scales)
+
     def status(self) -> EngineStatus:
         """What the engine does now. Answers at once, during a load too."""
         model = self._model

@@ -15,6 +15,7 @@ from .choices import Choices, check_count, each
 from .gate import Gate
 from .generation import Generation
 from .job import clock
+from .lora import Adapters
 from .request import CacheCleared, GenerationRequest
 from .samplers import Samplers
 from .scheduler import Scheduler, StopReason
@@ -56,6 +57,7 @@ class LoadedModel:
         self._pid = os.getpid()
         self._gate = Gate()
         self._samplers = Samplers(runtime)
+        self.adapters = Adapters(runtime)
         self._notes = tuple(runtime.report.notes)
         self.scheduler = Scheduler(
             runtime,
@@ -120,6 +122,7 @@ class LoadedModel:
             self._check_slot(request.id_slot)
             prompt = self.prompt_ids(request.prompt)
             choices = Choices(request, self.runtime) if n > 1 else None
+            lora = self.adapters.scales(request.lora)
             start = self._samplers.compile(request)
             sequences = [
                 GenerationSequence(
@@ -130,6 +133,7 @@ class LoadedModel:
                     post=self.scheduler.post,
                     submitted=submitted,
                     reuse=one.cache_prompt and self.options.caching,
+                    lora=lora,
                     constraint=None if start is None else start(),
                     choices=choices,
                 )
@@ -292,4 +296,5 @@ class LoadedModel:
             shared_batch="shared_batch" in self.runtime.capabilities,
             capabilities=tuple(sorted(self.runtime.capabilities)),
             tokens_cached=sum(slot.cached_tokens for slot in slots),
+            lora=self.adapters.status(),
         )

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
 
 from ..backends.base import Feed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from ..backends.base import Runtime
+    from ..backends.base import LoraRuntime, Runtime
     from .slots import Slot
 
 __all__ = ["BESIDE_DECODES", "PREFILL_CHUNK", "Planner", "SharedBatch", "SideBySide", "planner"]
@@ -42,9 +42,12 @@ class Planner(Protocol):
 
 def planner(runtime: Runtime) -> Planner:
     """The planner for a runtime."""
+    made: Planner
     if "shared_batch" in runtime.capabilities:
-        return SharedBatch(runtime.n_batch)
-    return SideBySide(min(PREFILL_CHUNK, runtime.n_batch))
+        made = SharedBatch(runtime.n_batch)
+    else:
+        made = SideBySide(min(PREFILL_CHUNK, runtime.n_batch))
+    return AdapterTurns(made, runtime) if "lora" in runtime.capabilities else made
 
 
 class SideBySide:
@@ -94,6 +97,31 @@ class SharedBatch:
         fed = [(slot, part) for slot, part in zip(prefilling, parts, strict=True) if part]
         feeds.extend(_part(slot, part) for slot, part in fed)
         return Step(feeds, [slot for slot, _ in fed])
+
+
+class AdapterTurns:
+    """For a runtime with LoRA adapters, which act on a whole evaluation: a step holds slots whose
+    work wants the same strengths, and of those the ones that were fed longest ago."""
+
+    def __init__(self, planner: Planner, runtime: Runtime) -> None:
+        self._planner = planner
+        self._runtime = cast("LoraRuntime", runtime)
+        self._in_use: tuple[float, ...] | None = None
+        self._turn = 0
+        self._fed: dict[tuple[float, ...], int] = {}  # when, for all that are wanted now
+
+    def next(self, slots: Iterable[Slot]) -> Step:
+        busy = [slot for slot in slots if slot.work is not None and slot.follows is None]
+        self._fed = {slot.lora: self._fed.get(slot.lora, 0) for slot in busy}
+        if not busy:
+            return Step([], [])
+        scales = min(self._fed, key=self._fed.__getitem__)
+        self._turn += 1
+        self._fed[scales] = self._turn
+        if scales != self._in_use:
+            self._runtime.use_adapters(scales)
+            self._in_use = scales
+        return self._planner.next([slot for slot in busy if slot.lora == scales])
 
 
 def share(room: int, needs: Sequence[int]) -> list[int]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 from ..errors import InvalidRequest
 from ..prompt.message import Prompt
 from ..sampling.params import SamplingParams
+from .lora import check_pairs
 from .status import EngineStatus as EngineStatus  # here for those who look for all plain data
 from .status import ModelStatus as ModelStatus
 from .status import SlotStatus as SlotStatus
@@ -51,6 +52,8 @@ class GenerationRequest:
         `params.json_schema`.
     trigger: what makes the constraint begin to hold; None holds the whole answer to it.
     shown: control tokens, by id, and the texts that they have in the answer; others have none.
+    lora: pairs of an adapter's number and the strength with which it acts on this request; adapters
+        that are not named do not act. None is the strengths of loading, or those set since.
     notes: what was dropped or cut while the request was made; repeated in the Completion.
     """
 
@@ -68,6 +71,7 @@ class GenerationRequest:
     constraint: str | None = None
     trigger: Trigger | None = None
     shown: tuple[tuple[int, str], ...] = ()
+    lora: tuple[tuple[int, float], ...] | None = None
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -101,6 +105,8 @@ class GenerationRequest:
                 allowed=" or ".join(get_args(Kind)),
             )
         self._check_constraint()
+        if self.lora is not None:
+            check_pairs(self.lora)
         if self.context_policy not in get_args(Overflow):
             raise InvalidRequest(
                 f"context_policy is {self.context_policy!r}",

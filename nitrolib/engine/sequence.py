@@ -48,6 +48,7 @@ class GenerationSequence(Job, Work):
         post: Post,
         submitted: float,
         reuse: bool,
+        lora: tuple[float, ...] = (),
         constraint: Constraint | None = None,
         choices: Choices | None = None,
     ) -> None:
@@ -56,6 +57,7 @@ class GenerationSequence(Job, Work):
         self.request = request
         self.kind = request.kind
         self.prompt = self._prompt = prompt
+        self.lora = lora
         self._reuse = reuse
         self._choices = choices
         self._eog = vocabulary.eog
