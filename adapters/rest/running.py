@@ -6,7 +6,7 @@ connection is watched, and in the end, however it comes, everything is given bac
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from nitrolib.errors import InvalidRequest
 
@@ -18,11 +18,14 @@ if TYPE_CHECKING:
     from flask import Response
 
     from nitrolib.engine import Generation
-    from nitrolib.engine.request import Completion, Embeddings, GenerationRequest
+    from nitrolib.engine.handle import Handle
+    from nitrolib.engine.request import Completion, Embeddings, GenerationRequest, Reranking
 
     from .service import Lease
 
-__all__ = ["Run", "embed"]
+__all__ = ["Run", "embed", "rerank"]
+
+T = TypeVar("T")
 
 
 class Run:
@@ -104,12 +107,21 @@ class Run:
 
 def embed(lease: Lease, inputs: Any) -> Embeddings:
     """The vectors of *inputs*, in one of the engine's four forms; the lease is given back."""
+    return _waited(lease, lambda: lease.engine.submit_embed(inputs))
+
+
+def rerank(lease: Lease, query: str, documents: Sequence[str]) -> Reranking:
+    """How well each document answers the query; the lease is given back."""
+    return _waited(lease, lambda: lease.engine.submit_rerank(query, documents))
+
+
+def _waited(lease: Lease, submit: Callable[[], Handle[T]]) -> T:
     from flask import request
 
     from .service import service
 
     with lease:
-        job = lease.engine.submit_embed(inputs)
+        job = submit()
         with service().watcher.watch(request.environ, job.cancel), job:
             return job.result()
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from support.gguf_families import make_model
 from support.gguf_maker import make_llama
 from support.models import chat_model, slow_model
 from support.server import Server, serve
@@ -244,6 +245,28 @@ def test_an_infill_fills_by_the_models_own_marks(tmp_path: Path) -> None:
         assert code == 200
         assert answer["tokens_evaluated"] + 4 <= 512
         assert "input_prefix was cut" in answer["warnings"][0]
+
+
+def test_documents_are_ranked_by_a_model_that_was_made_for_it(
+    tmp_path: Path, server: Server
+) -> None:
+    body = {"query": "which animal", "documents": ["a panda", "hello", "it is a bear", "no"]}
+    code, told = server.post("/rerank", body)
+    assert (code, told["error"]["type"]) == (501, "not_supported_error")
+    pytest.importorskip("llama_cpp")
+    model = make_model(tmp_path / "rank.gguf", "bert-reranker")
+    with serve(dialects="llama-server", model=model) as running:
+        code, whole = running.post("/rerank", body)
+        assert code == 200
+        scores = [one["relevance_score"] for one in whole["results"]]
+        assert scores == sorted(scores, reverse=True)
+        assert sorted(one["index"] for one in whole["results"]) == [0, 1, 2, 3]
+        best = running.post("/v1/rerank", {**body, "top_n": 1})[1]["results"]
+        assert best == whole["results"][:1]
+        texts = {"query": body["query"], "texts": body["documents"]}
+        rows = running.post("/rerank", texts)[1]
+        assert [one["index"] for one in rows] == [one["index"] for one in whole["results"]]
+        assert scraped(running)["prompt_tokens_total"] > 0
 
 
 def test_a_client_that_goes_frees_its_slot(slow: Server) -> None:

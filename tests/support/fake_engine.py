@@ -21,6 +21,7 @@ from nitrolib.engine.request import (
     GenerationRequest,
     ModelStatus,
     Progress,
+    Reranking,
     SlotStatus,
     Timings,
     TokenProb,
@@ -201,6 +202,13 @@ class FakeEngine:
         one = isinstance(inputs, str) or isinstance(inputs[0], int)
         return FakeEmbedding(1 if one else len(inputs))
 
+    def submit_rerank(self, query: str, documents: list[str]) -> FakeReranking:
+        """The longer the document, the better."""
+        if self.refuse is not None:
+            raise self.refuse
+        self.embeds.append((query, documents))
+        return FakeReranking(documents)
+
 
 class FakeGeneration(Generation):
     """The scripted answer, all of it there at once; `cancelled` as soon as somebody let it go."""
@@ -283,3 +291,10 @@ class FakeEmbedding(Handle[Embeddings]):
         super().__init__(Outbox(), lambda: None)
         vectors = tuple((0.6, -0.8, float(index)) for index in range(count))
         self._outbox.finish(Embeddings(vectors=vectors, prompt_tokens=4 * count))
+
+
+class FakeReranking(Handle[Reranking]):
+    def __init__(self, documents: list[str]) -> None:
+        super().__init__(Outbox(), lambda: None)
+        scores = tuple(float(len(one)) for one in documents)
+        self._outbox.finish(Reranking(scores=scores, prompt_tokens=4 * len(documents)))

@@ -11,7 +11,7 @@ from support.rest_client import HELLO
 
 from nitrolib.adapters.rest.llama_server_embedding import normalized
 from nitrolib.engine.request import SlotStatus
-from nitrolib.errors import BackendError, ContextOverflow, Overloaded
+from nitrolib.errors import BackendError, ContextOverflow, Overloaded, Unsupported
 from nitrolib.validation import document
 
 FIM = {
@@ -399,6 +399,58 @@ def test_vectors_are_normalized_as_asked() -> None:
     assert sum(abs(one) ** 3 for one in normalized(vector, 3)) == pytest.approx(1)
     assert sum(abs(one) ** 64 for one in normalized((1e-9, 2e-9), 64)) == pytest.approx(1)
     assert normalized((0.0, 0.0), 1) == [0.0, 0.0]
+
+
+# ---- reranking ---------------------------------------------------------------------------------
+
+DOCUMENTS = ["bb", "a", "dddd", "ccc"]
+
+
+@pytest.mark.parametrize("path", ["/rerank", "/reranking", "/v1/rerank", "/v1/reranking"])
+def test_documents_are_told_best_first(rest: LlamaServer, path: str) -> None:
+    answer = rest.post(path, {"query": "q", "documents": DOCUMENTS}).json
+    assert answer == {
+        "model": "fake.gguf",
+        "object": "list",
+        "usage": {"prompt_tokens": 16, "total_tokens": 16},
+        "results": [
+            {"index": index, "relevance_score": score}
+            for index, score in ((2, 4.0), (3, 3.0), (0, 2.0), (1, 1.0))
+        ],
+    }
+
+
+def test_texts_are_answered_by_an_array(rest: LlamaServer) -> None:
+    body = {"query": "q", "texts": DOCUMENTS, "top_n": 2}
+    assert rest.post("/rerank", body).json == [{"index": 2, "score": 4.0}, {"index": 3, "score": 3}]
+    rows = rest.post("/rerank", {**body, "return_text": True}).json
+    assert [row["text"] for row in rows] == ["dddd", "ccc"]
+
+
+@pytest.mark.parametrize(("top_n", "count"), [(None, 4), (2, 2), (4, 4), (99, 4)])
+def test_only_the_best_may_be_asked_for(rest: LlamaServer, top_n: int | None, count: int) -> None:
+    body = {"query": "q", "documents": DOCUMENTS, "top_n": top_n}
+    assert len(rest.post("/rerank", body).json["results"]) == count
+
+
+def test_wrong_rerankings_are_refused(rest: LlamaServer) -> None:
+    for fields in (
+        {"documents": []}, {"documents": None}, {"documents": 123}, {"documents": [1, 2]},
+        {"documents": [""]}, {"query": ""}, {"query": 5}, {"query": None}, {"top_n": 0},
+    ):  # fmt: skip
+        body = {"query": "q", "documents": DOCUMENTS, **fields}
+        assert rest.post("/rerank", body).status == 400, fields
+    assert rest.engine.embeds == []
+    for field in ("documents", "texts"):
+        rest.engine.refuse = ContextOverflow(prompt_tokens=9, limit=5, field="documents[1]")
+        error = rest.post("/rerank", {"query": "q", field: DOCUMENTS}).json["error"]
+        assert (error["type"], error["param"]) == ("exceed_context_size_error", f"{field}/1")
+
+
+def test_a_model_that_does_not_score_does_not_offer_it(rest: LlamaServer) -> None:
+    rest.engine.refuse = Unsupported("this model gives no scores of documents", field="query")
+    answer = rest.post("/rerank", {"query": "q", "documents": DOCUMENTS})
+    assert (answer.status, answer.json["error"]["type"]) == (501, "not_supported_error")
 
 
 # ---- the server --------------------------------------------------------------------------------
