@@ -50,8 +50,11 @@ def create_with_thread() -> ResponseReturnValue:
     """POST /v1/threads/runs"""
     body = bodies.read("jan", "CreateThreadAndRunRequest").fields
     store = service().store
+    given = body.get("thread") or {}
+    bodies.ignore_inside("thread", [given], "jan", "CreateThreadObject")
     with store.transaction():
-        thread_id = new_thread(store, body.get("thread") or {}).id
+        fields = {name: value for name, value in given.items() if value is not None}
+        thread_id = new_thread(store, fields).id
     try:
         return _answer(store, thread_id, body)
     except BaseException:

@@ -341,6 +341,12 @@ class TestStream:
         assert wait(jan, made["thread_id"], made["id"])["status"] == "completed"
         assert jan.call("GET", f"/threads/{made['thread_id']}")["title"] == "T"
 
+    def test_null_in_a_new_thread_is_as_if_it_were_absent(self, jan: Jan) -> None:
+        names = ("title", "summary", "assistants", "metadata", "model_id", "settings")
+        thread = {"messages": [HELLO], **dict.fromkeys(names)}
+        made = jan.call("POST", "/threads/runs", {"thread": thread}, "RunObject")
+        assert wait(jan, made["thread_id"], made["id"])["status"] == "completed"
+
     def test_a_run_that_cannot_begin_takes_its_new_thread_along(self, jan: Jan) -> None:
         for thread in ({"messages": [HELLO]}, {}):
             body = {"model": "missing", "thread": thread}
