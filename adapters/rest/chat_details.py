@@ -119,7 +119,7 @@ def settings(request: GenerationRequest, *, seed: int | None, stream: bool) -> d
         "id_slot": request.id_slot,
         "timings_per_token": request.timings_per_token,
         "post_sampling_probs": params.post_sampling_probs,
-        "lora": [],
+        "lora": [{"id": number, "scale": scale} for number, scale in request.lora or ()],
     }
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from nitrolib.errors import Unsupported
 from nitrolib.validation import shorten
 
-from . import bodies, chat_params
+from . import bodies, chat_params, llama_server_lora
 from .chat_request import check_probs
 from .llama_server_answer import AnswerForm
 
@@ -119,6 +119,7 @@ def _request(
         cache_prompt=body.get("cache_prompt", True),
         id_slot=_slot(body.get("id_slot", -1), lease),
         timings_per_token=body.get("timings_per_token", False),
+        lora=llama_server_lora.pairs(body["lora"], lease) if "lora" in body else None,
         notes=notes if note is None else (*notes, note),
     )
 

@@ -1,4 +1,4 @@
-"""What a llama-server tells of itself: /health, /props, /slots, /lora-adapters."""
+"""What a llama-server tells of itself: /health, /props, /slots."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from support.gguf_families import make_model
+from support.gguf_families import make_lora, make_model
 from support.gguf_maker import make_llama
 from support.models import chat_model, slow_model
 from support.server import Server, serve
@@ -267,6 +267,28 @@ def test_documents_are_ranked_by_a_model_that_was_made_for_it(
         rows = running.post("/rerank", texts)[1]
         assert [one["index"] for one in rows] == [one["index"] for one in whole["results"]]
         assert scraped(running)["prompt_tokens_total"] > 0
+
+
+def test_adapters_change_the_answer_as_strongly_as_they_are_told(tmp_path: Path) -> None:
+    pytest.importorskip("llama_cpp")
+    model = make_llama(tmp_path / "tiny.gguf")
+    adapter = make_lora(tmp_path / "lora.gguf")
+    asked = {"prompt": "Far away", "n_probs": 5, "n_predict": 4, "temperature": 0}
+
+    def probs(**fields: Any) -> Any:
+        return complete(running, **{**asked, **fields})["completion_probabilities"]
+
+    with serve(
+        dialects="llama-server", model=model, backend="llama-cpp-python", loras=f"{adapter}=0.0"
+    ) as running:
+        plain = probs()
+        full = probs(lora=[{"id": 0, "scale": 1.0}])
+        assert full != plain
+        assert probs(lora=[{"id": 0, "scale": 0.5}]) not in (plain, full)
+        assert running.post("/lora-adapters", [{"id": 0, "scale": 1.0}]) == (200, {"success": True})
+        assert running.get("/lora-adapters")[1][0]["scale"] == 1.0
+        assert probs() == full
+        assert probs(lora=[]) == plain
 
 
 def test_a_client_that_goes_frees_its_slot(slow: Server) -> None:

@@ -202,6 +202,12 @@ class FakeEngine:
         one = isinstance(inputs, str) or isinstance(inputs[0], int)
         return FakeEmbedding(1 if one else len(inputs))
 
+    def set_lora_scales(self, scales: tuple[tuple[int, float], ...]) -> None:
+        assert self.model is not None
+        given = dict(scales)
+        made = tuple(replace(one, scale=given.get(one.id, 0.0)) for one in self.model.lora)
+        self.model = replace(self.model, lora=made)
+
     def submit_rerank(self, query: str, documents: list[str]) -> FakeReranking:
         """The longer the document, the better."""
         if self.refuse is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from support.llama_rest import LlamaServer, events_of
 from support.rest_client import HELLO
 
 from nitrolib.adapters.rest.llama_server_embedding import normalized
-from nitrolib.engine.request import SlotStatus
+from nitrolib.engine.status import LoraStatus, SlotStatus
 from nitrolib.errors import BackendError, ContextOverflow, Overloaded, Unsupported
 from nitrolib.validation import document
 
@@ -490,6 +491,36 @@ def test_the_slots_are_told(rest: LlamaServer) -> None:
     assert (told["is_processing"], told["n_prompt_tokens_cache"]) == (True, 12)
     answer = rest.get("/slots?fail_on_no_slot=1")
     assert (answer.status, answer.json["error"]["type"]) == (503, "unavailable_error")
+
+
+def test_adapters_are_told_and_their_scales_set(rest: LlamaServer) -> None:
+    assert rest.get("/lora-adapters").json == []
+    assert rest.engine.model is not None
+    loaded = tuple(LoraStatus(id=one, path=f"{one}.gguf", scale=1.0) for one in range(2))
+    rest.engine.model = replace(rest.engine.model, lora=loaded)
+    assert rest.get("/lora-adapters").json[1] == {
+        "id": 1,
+        "path": "1.gguf",
+        "scale": 1.0,
+        "task_name": "",
+        "prompt_prefix": "",
+    }
+    answer = rest.post("/lora-adapters", [{"id": 1, "scale": 0.5}, {"id": 7, "scale": 2}])
+    assert (answer.status, answer.json) == (200, {"success": True})
+    assert answer.headers["x-nitro-ignored"] == "lora/7"
+    assert [one["scale"] for one in rest.get("/lora-adapters").json] == [0.0, 0.5]
+    answer = rest.complete(lora=[{"id": 0, "scale": 2}, {"id": 9, "scale": 1}])
+    assert rest.engine.requests[-1].lora == ((0, 2.0),)
+    assert answer.json["generation_settings"]["lora"] == [{"id": 0, "scale": 2.0}]
+    assert answer.headers["x-nitro-ignored"] == "lora/9"
+    for wrong in ({}, "x", [5], [{"id": 0}], [{"id": "0", "scale": 1}], [{"id": 0, "scale": "x"}]):
+        assert rest.request("POST", "/lora-adapters", json=wrong).status == 400
+
+
+def test_without_adapters_every_one_is_ignored_and_told(rest: LlamaServer) -> None:
+    answer = rest.post("/lora-adapters", [{"id": 0, "scale": 1}])
+    assert (answer.json, answer.headers["x-nitro-ignored"]) == ({"success": True}, "lora/0")
+    assert rest.complete(lora=[]).status == 200
 
 
 @pytest.mark.parametrize("query", ["", "?action=", "?action=burn"])

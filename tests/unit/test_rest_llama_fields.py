@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import pytest
@@ -13,6 +14,7 @@ from support.llama_rest import LlamaServer, events_of
 from support.rest_client import Answer
 
 from nitrolib.engine.request import GenerationRequest
+from nitrolib.engine.status import LoraStatus
 from nitrolib.sampling import SamplingParams
 from nitrolib.validation import schema
 
@@ -73,6 +75,8 @@ HONOURED: dict[str, Row] = {
     "id_slot": Row(0, field("id_slot"), 0, wrong=("x", -2)),
     "ignore_eos": same("ignore_eos", True, 1),
     "json_schema": Row({"type": "array"}, param("json_schema"), '{"type": "array"}'),
+    "lora": Row([{"id": 0, "scale": 0.5}], field("lora"), ((0, 0.5),),
+                wrong=("x", [5], [{"id": 0}])),
     "logit_bias": Row({"7": -3}, param("logit_bias"), ((7, -3.0),), wrong=(5, [[7]])),
     "logprobs": Row(3, param("n_probs"), 3, wrong=(True, -1)),
     "max_completion_tokens": Row(9, param("max_tokens"), 9, wrong=("x", -2)),
@@ -147,13 +151,18 @@ IGNORED = {
     "verbose": True,
 }
 # What is seen of it is how long a stream is silent.
-ELSEWHERE = {"sse_ping_interval", "lora"}
+ELSEWHERE = {"sse_ping_interval"}
 OF_INFILL = {"input_prefix", "input_suffix", "input_extra"}
 
 
 @pytest.fixture
 def rest() -> LlamaServer:
-    return LlamaServer()
+    """With one LoRA adapter beside the model."""
+    made = LlamaServer()
+    assert made.engine.model is not None
+    adapter = LoraStatus(id=0, path="a.gguf", scale=1.0)
+    made.engine.model = replace(made.engine.model, lora=(adapter,))
+    return made
 
 
 def test_every_field_has_one_row() -> None:
