@@ -18,7 +18,7 @@ from ..errors import (
     StorageError,
 )
 from .entry import ModelEntry
-from .ids import check_id, id_from_name
+from .ids import check_id, file_name, id_from_name
 from .manifest import ModelFile
 from .part import resumable_parts
 from .policy import FetchPolicy
@@ -196,8 +196,10 @@ class Downloads:
         parsed = parse_source(source, hub.endpoint(self.policy))
         if isinstance(parsed, UrlSource):
             self.policy.check_url(parsed.url)
-            name = f"{id_from_name(parsed.filename)}.gguf".replace("/", "-")
-            files: tuple[ModelFile, ...] = (ModelFile(filename=name, url=parsed.url),)
+            files = tuple(
+                ModelFile(filename=file_name(part.filename), url=part.url)
+                for part in parsed.parts()
+            )
         else:
             files = hub.resolve(parsed, self.policy)
         return files if sha256 is None else (_with_sum(files, sha256),)

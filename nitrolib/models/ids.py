@@ -16,7 +16,7 @@ from ..errors import InvalidRequest
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["check_file_name", "check_id", "id_from_name", "is_direct"]
+__all__ = ["check_file_name", "check_id", "file_name", "id_from_name", "is_direct"]
 
 MAX_PARTS = 4
 MAX_NAME_BYTES = 120  # every system takes 255, and downloads add suffixes
@@ -54,10 +54,18 @@ def check_file_name(name: str, field: str = "filename") -> str:
 def id_from_name(name: str) -> str:
     """An id made of a file's name: without ".gguf" and part numbers, what ids must not hold
     replaced by "-". Raises InvalidRequest where nothing is left."""
+    return check_id(re.sub(r"-\d{5}-of-\d{5}$", "", _stem(name)))
+
+
+def file_name(name: str) -> str:
+    """The name of a GGUF file made of what a server calls it, as `id_from_name` makes an id."""
+    return check_file_name(f"{_stem(name)}.gguf")
+
+
+def _stem(name: str) -> str:
     stem = re.sub(r"\.gguf$", "", name, flags=re.I)
-    stem = re.sub(r"-\d{5}-of-\d{5}$", "", stem)
     kept = "".join("-" if c in _FORBIDDEN or not c.isprintable() else c for c in stem)
-    return check_id(kept.strip(". "))
+    return kept.strip(". ")
 
 
 def is_direct(folder: Path, root: Path) -> bool:

@@ -23,12 +23,35 @@ _PAGE = re.compile(
 _HUBS = ("huggingface.co/", "www.huggingface.co/", "hf.co/")
 
 
+_PART = re.compile(r"-(\d{5})-of-(\d{5})(?=\.gguf)", re.IGNORECASE)
+
+
 @dataclass(frozen=True, slots=True)
 class UrlSource:
     """A file at a URL; `filename` is the last part of its path."""
 
     url: str
     filename: str
+
+    def parts(self) -> tuple[UrlSource, ...]:
+        """All files of the model, when this is the first of one that is cut into parts, else this
+        one alone. Raises InvalidRequest for a part that is not the first."""
+        found = _PART.search(self.filename)
+        if found is None:
+            return (self,)
+        count = int(found[2])
+        if int(found[1]) != 1 or not 1 <= count <= 1000 or found.group() not in self.url:
+            raise InvalidRequest(
+                f"{self.filename} is a part of a model, and not its first",
+                field="source",
+                value=self.url,
+                allowed="the first of several parts",
+            )
+        names = [f"-{number:05}-of-{found[2]}" for number in range(1, count + 1)]
+        url, filename = self.url.rpartition(found.group()), self.filename.partition(found.group())
+        return tuple(
+            UrlSource(url[0] + name + url[2], filename[0] + name + filename[2]) for name in names
+        )
 
 
 @dataclass(frozen=True, slots=True)

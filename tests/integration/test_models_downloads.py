@@ -224,6 +224,20 @@ def test_a_model_in_parts_arrives_whole(
     assert [path.name for path in registry.get("big").files] == names
 
 
+def test_the_url_of_a_first_part_means_all_parts(
+    server: FileServer, registry: Registry, made: Any, data: bytes
+) -> None:
+    first, second = (server.put(f"/big-0000{n}-of-00002.gguf", data) for n in (1, 2))
+    downloads = made()
+    status = fetch(downloads, first + "?download=true")
+    assert (status.id, status.state, status.bytes) == ("big", "downloaded", 2 * len(data))
+    assert [one.url for one in registry.get("big").manifest.sources] == [
+        f"{first}?download=true", f"{second}?download=true",
+    ]  # fmt: skip
+    with pytest.raises(InvalidRequest, match="not its first"):
+        downloads.start(second)
+
+
 # ---- what is refused -----------------------------------------------------------------------------
 
 
