@@ -159,6 +159,17 @@ def _mac_available() -> int | None:
     return int(size.value) if answer == 0 else None
 
 
+def return_freed() -> None:
+    """Have the C library give freed memory back to the system. glibc keeps the large blocks of one
+    load for the next, and after a few of them holds twice what was ever needed."""
+    if sys.platform != "linux":
+        return
+    try:
+        ctypes.CDLL(None).malloc_trim(ctypes.c_size_t(0))
+    except (OSError, AttributeError):  # musl: it gives back by itself
+        return
+
+
 def may_lock(count: int) -> bool:
     """Whether this process may keep `count` bytes in RAM (mlock). Asked before: the native code
     answers a refusal with nothing but a line on stderr."""

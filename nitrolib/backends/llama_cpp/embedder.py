@@ -61,7 +61,7 @@ class LlamaCppEmbedder:
     """
 
     def __init__(self, native: Native, model: Handle, plan: EmbedderPlan) -> None:
-        self._native, self._model, self._plan = native, model, plan
+        self._native, self._plan = native, plan
         self.n_batch = _longest(plan)
         self.n_seq = min(MAX_TEXTS, self.n_batch)
         self.n_out = native.model_n_embd_out(model.address)

@@ -173,5 +173,5 @@ def _tokenizer(
         file.metadata.strings("tokenizer.ggml.tokens").raw(),
         raw,
         own_space=own_space,
-        lossless=native.vocab_type(vocab) == _BPE,
+        byte_level=native.vocab_type(vocab) == _BPE,
     )

@@ -12,16 +12,17 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger("nitrolib.native")
 
-# Levels of ggml: 1 info, 2 warning, 3 error, 4 debug, 5 goes on with the line before.
-_LEVELS = {2: logging.WARNING, 3: logging.ERROR}
+# Levels of ggml.h: 1 debug, 2 info, 3 warning, 4 error, 5 goes on with the line before. (The
+# comments of the bindings still number them as they were long ago.)
+_LEVELS = {3: logging.WARNING, 4: logging.ERROR}
 _CONTINUES = 5
 
 
 class NativeLog:
     """Receives the library's log, for the life of the process.
 
-    Warnings and errors keep their level, all else is debug. What is said while somebody
-    listens is debug too: the errors among it are told by the exception that follows.
+    Warnings and errors keep their level, all else is debug. Errors that somebody listens for are
+    debug too: the exception that follows tells them.
     """
 
     def __init__(self, callback_type: Callable[..., Any]) -> None:
@@ -41,17 +42,19 @@ class NativeLog:
         told = getattr(self._here, "partial", "") + (text or b"").decode(errors="replace")
         *lines, self._here.partial = told.split("\n")
         for line in filter(None, map(str.strip, lines)):
-            if errors is None:
+            if errors is not None and python_level >= self._here.told:
+                if python_level >= logging.ERROR:
+                    errors.append(line)
+                _logger.debug("%s", line)
+            else:
                 _logger.log(python_level, "%s", line)
-                continue
-            if python_level >= logging.ERROR:
-                errors.append(line)
-            _logger.debug("%s", line)
 
-    def listen(self) -> list[str]:
-        """From now on collect what is said as an error by calls of this thread."""
+    def listen(self, told: int = logging.WARNING) -> list[str]:
+        """From now on collect what is said as an error by calls of this thread. What is of the
+        level `told` or above will be told by who listens, so it is debug here."""
         errors: list[str] = []
-        self._here.errors, self._here.partial = errors, ""
+        here = self._here
+        here.errors, here.partial, here.told = errors, "", told
         return errors
 
     def rest(self) -> None:
@@ -60,18 +63,18 @@ class NativeLog:
 
     @contextlib.contextmanager
     def reported(self) -> Iterator[list[str]]:
-        """Collect errors for whoever raises them; for calls that are not made once a token."""
+        """Collect errors for whoever raises them; warnings remain what they are."""
         try:
-            yield self.listen()
+            yield self.listen(logging.ERROR)
         finally:
             self.rest()
 
 
 def reason(errors: list[str]) -> str:
-    """The line that tells most about a failure, without the name of the C++ function before it;
-    "" if the library gave none."""
+    """The line that tells why a load failed, without the C++ function's name before it; "" if the
+    library gave none."""
     if not errors:
         return ""
-    line = errors[0]
-    _function, colon, rest = line.partition(": ")
-    return rest if colon and " " not in _function else line
+    function, _, rest = errors[0].partition(": ")
+    line = rest if rest and " " not in function else errors[0]
+    return line.removeprefix("error loading model: ")

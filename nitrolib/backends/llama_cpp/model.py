@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ...errors import ModelNotLoaded, Unsupported
+from ..memory import return_freed
 from ..threads import process_budget
 from . import bindings
 from .embedder import LlamaCppEmbedder
@@ -103,9 +104,11 @@ class ModelRuntime:
         for embedder in list(self._embedders):
             embedder.close()
         with self._lock:
-            if self._loaded is not None:
-                self._loaded = None
-                self._release()
+            if self._loaded is None:
+                return
+            self._loaded = None
+            self._release()
+            return_freed()
 
     def _release(self) -> None:
         """Let go of what holds native memory."""

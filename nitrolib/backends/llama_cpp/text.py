@@ -11,6 +11,7 @@ import numpy as np
 
 from ...errors import InvalidRequest
 from ..tokenizer import check_text, never_in_text
+from .long_text import pieces_of_bpe, pieces_of_runs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,11 +38,11 @@ class Tokenizer:
         raw: RawTokenize,
         *,
         own_space: bool,
-        lossless: bool,
+        byte_level: bool,
     ) -> None:
         """`texts` are those of all tokens as the file has them, `raw` is the native tokenizer.
-        With `own_space` a text gets its leading space here. `lossless` says that the ids of a text
-        spell it again: it is checked where the vocabulary does not hold every byte."""
+        With `own_space` a text gets its leading space here. A `byte_level` tokenizer splits by
+        expressions, and drops bytes that the vocabulary has no token for: then it is checked."""
         self._raw = raw
         self._own_space = own_space
         self._pieces = vocabulary.pieces
@@ -56,7 +57,10 @@ class Tokenizer:
         found = "|".join(re.escape(text) for text in marked if text)
         self._marks = re.compile(f"({found})") if found else None
         self._bytes = _byte_ids(vocabulary)
-        self._check_bytes = lossless and len(self._bytes) < 256
+        self._check_bytes = byte_level and len(self._bytes) < 256
+        self._pieces_of = pieces_of_bpe if byte_level else _whole
+        if not byte_level and vocabulary.user_defined - self._forbidden:
+            self._pieces_of = pieces_of_runs
 
     def __call__(self, text: str, *, space_prefix: bool = True) -> list[int]:
         """Ids of `text`; see `Runtime.tokenize`. Raises InvalidRequest for text that is not valid
@@ -99,6 +103,12 @@ class Tokenizer:
         return self._plain(text[:-1]) + self._plain(text[-1])
 
     def _ids(self, text: str) -> list[int]:
+        ids: list[int] = []
+        for piece in self._pieces_of(text):
+            ids += self._native_ids(piece)
+        return ids
+
+    def _native_ids(self, text: str) -> list[int]:
         data = text.encode()
         size = len(data) + 2
         buffer = np.empty(size, np.int32)
@@ -117,6 +127,10 @@ class Tokenizer:
                 value=text[:100],
                 allowed="text that the vocabulary has tokens for",
             )
+
+
+def _whole(text: str) -> list[str]:
+    return [text]
 
 
 def _text_of(raw: bytes) -> str:
