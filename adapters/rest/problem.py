@@ -141,6 +141,9 @@ def problem_of(
         status, message, code, headers = error.status, error.message, error.code, error.headers
     elif isinstance(error, NitroError):
         status, message, code = _status(error, statuses or {}), error.message, error.code
+        if isinstance(error, StorageError):  # its own words tell where the database is
+            full = status == HTTPStatus.INSUFFICIENT_STORAGE
+            message = "the storage is full" if full else "the storage failed"
         if isinstance(error, Overloaded):
             headers = {"Retry-After": str(math.ceil(max(error.retry_after_s, 1.0)))}
     where = {name: getattr(error, name, None) for name in ("pointer", "line")}

@@ -133,6 +133,10 @@ class Case:
         name = f"{self.operation.document} {self.operation.id}: {self.kind}"
         return name if self.field is None else f"{name} {self.field}"
 
+    def at(self, variables: Mapping[str, str]) -> Case:
+        """The same request at the path with these variables."""
+        return replace(self, path=self.operation.place(variables))
+
     def check(self, status: int, headers: Mapping[str, str], text: str) -> None:
         """Fail where an answer is not what the case allows."""
         shown = f"{self.id}\n{json.dumps(self.body)[:500]}\n{status} {text[:500]}"
@@ -181,7 +185,14 @@ def cases(
         if operation.request is not None:
             base = (bases or {}).get(operation.id)
             base = operation.example() if base is None else base
-        first = Case(operation=operation, kind="expected", path=path, body=base, statuses=good)
+        query = {
+            one["name"]: _query_value(operation.document, one)
+            for one in operation.parameters
+            if one["in"] == "query" and one.get("required")
+        }
+        first = Case(
+            operation=operation, kind="expected", path=path, body=base, query=query, statuses=good
+        )
         yield first
         yield from _query_cases(first)
         if operation.rules is not None:
@@ -239,7 +250,9 @@ def _resolved_fields(home: str, one: Mapping[str, Any]) -> dict[str, Any]:
 def _field_cases(first: Case, place: tuple[Any, ...], one: Mapping[str, Any]) -> Iterator[Case]:
     name = "/".join(map(str, place))
     at = replace(first, field=name)
-    refused = {"statuses": frozenset({400, 413, 422}), "named": str(place[-1])}
+    # What is not offered at all may say so before it looks at fields.
+    statuses = frozenset({400, 413, 422}) | first.statuses & {501}
+    refused: dict[str, Any] = {"statuses": statuses, "named": str(place[-1])}
     # A good value may be one that this server, or its model, cannot honour: then it says so.
     may = first.statuses | {400, 404, 409, 501} & first.operation.statuses
     own = _get(first.body, place)
@@ -250,19 +263,17 @@ def _field_cases(first: Case, place: tuple[Any, ...], one: Mapping[str, Any]) ->
             break
     for kind, body in _bad_bodies(first, place, one):
         yield replace(at, kind=kind, body=body, **refused)
-    absent = _without(first.body, place)
-    wanted = _mistake(first, absent) is not None
-    top = len(place) == 1
-    expects: dict[str, Any] = dict(refused) if wanted else {}
-    # What is absent may have been what another field needs.
-    if not wanted:
-        expects["statuses"] = may
-    if absent != first.body:
-        yield replace(at, kind="missing", body=absent, **expects)
-    null = _with(first.body, place, None)
-    if not top and _mistake(first, null) is not None:
-        expects = dict(refused)
-    yield replace(at, kind="null", body=null, **expects)
+    for kind, body in (
+        ("missing", _without(first.body, place)),
+        ("null", _with(first.body, place, None)),
+    ):
+        mistake = _mistake(first, body)
+        if mistake is not None:  # where one of several will do it may name another
+            named = (mistake.field or "").rpartition("/")[2]
+            yield replace(at, kind=kind, body=body, **{**refused, "named": named})
+        elif body != first.body:
+            # What is absent may have been what another field needs.
+            yield replace(at, kind=kind, body=body, statuses=may)
 
 
 def _bad_bodies(
@@ -343,19 +354,29 @@ def _query_cases(first: Case) -> Iterator[Case]:
     for one in first.operation.parameters:
         if one["in"] != "query":
             continue
+        name = one["name"]
         rule = _followed(first.operation.document, one.get("schema", {}))[1]
-        at = replace(first, field=f"?{one['name']}")
-        values = (*_told_values(rule), *_made_values(rule))
-        value = next((v for v in values if isinstance(v, str | int)), "x")
+        at = replace(first, field=f"?{name}")
+        refused = {"statuses": frozenset({400, 422}), "named": name}
         may = first.statuses | {400, 404} & first.operation.statuses
-        text = str(value).lower() if isinstance(value, bool) else str(value)
-        yield replace(at, kind="value", query={one["name"]: text}, statuses=may)
+        text = _query_value(first.operation.document, one)
+        yield replace(at, kind="value", query={**first.query, name: text}, statuses=may)
+        if one.get("required"):
+            rest = {key: value for key, value in first.query.items() if key != name}
+            yield replace(at, kind="missing", query=rest, **refused)
         if _kinds(rule) & {"integer", "number", "boolean"} or "enum" in rule:
-            bad = {"query": {one["name"]: "odd"}, "statuses": frozenset({400, 422})}
-            yield replace(at, kind="wrong type", named=one["name"], **bad)
+            yield replace(at, kind="wrong type", query={**first.query, name: "odd"}, **refused)
         for value in _over_limits({k: rule[k] for k in ("minimum", "maximum") if k in rule}):
-            bad = {"query": {one["name"]: str(value)}, "statuses": frozenset({400, 422})}
-            yield replace(at, kind="out of range", named=one["name"], **bad)
+            over = {**first.query, name: str(value)}
+            yield replace(at, kind="out of range", query=over, **refused)
+
+
+def _query_value(home: str, one: Mapping[str, Any]) -> str:
+    """A text that a parameter of a query may be."""
+    rule = _followed(home, one.get("schema", {}))[1]
+    values = (*_told_values(rule), *_made_values(rule))
+    value = next((v for v in values if isinstance(v, str | int)), "x")
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 # ---- schemas and values --------------------------------------------------------------------------
