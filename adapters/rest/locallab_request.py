@@ -38,6 +38,7 @@ def sampling(
         repeat_penalty=values["repetition_penalty"],
         repeat_last_n=-1,  # transformers penalises what stands anywhere in the text
         samplers=_SAMPLERS,
+        seed=values["seed"],
         max_tokens=body.get("max_length", body.get("max_tokens", defaults["max_length"])),
         stop=clean_stops(stop),
     )

@@ -51,6 +51,7 @@ COMMON: dict[str, Row] = {
     "top_p": Row(0.5, param("top_p"), 0.5, wrong=(-0.1, 1.1)),
     "top_k": Row(5, param("top_k"), 5, wrong=(0, 1001, 2.5)),
     "repetition_penalty": Row(1.5, param("repeat_penalty"), 1.5, wrong=(0.9, 2.1)),
+    "seed": Row(42, param("seed"), 42, wrong=(1.5, True)),
     "do_sample": Row(False, param("temperature"), 0, kind=0),
     "max_time": Row(
         2.5, lambda request, _answer: request.timeout_s, 2.5, wrong=(-1, 86401, True)
