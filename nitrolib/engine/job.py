@@ -11,6 +11,11 @@ from typing import TYPE_CHECKING, Any
 from ..errors import InvalidRequest, NitroError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
     from ..backends.base import Output, Runtime
     from .handle import Outbox
     from .request import Kind, Timings
@@ -47,6 +52,7 @@ class Work(ABC):
     lora: the strengths of the adapters it is evaluated with; () where the model has none.
     discard: tokens of the slot that have to go before `next_token` is fed; None for none.
     next_token: the token to feed next, once the prompt is evaluated.
+    refused: how many of the last tokens that were fed did not come, and have to leave the slot.
     """
 
     prompt: list[int]
@@ -55,6 +61,7 @@ class Work(ABC):
     lora: tuple[float, ...] = ()
     discard: Discard | None = None
     next_token: int
+    refused = 0
 
     @property
     @abstractmethod
@@ -81,6 +88,15 @@ class Work(ABC):
 
     def prefilled(self, held: int) -> None:  # noqa: B027 -- most work does not care
         """A part of the prompt was evaluated, and its end is not: the slot holds `held` tokens."""
+
+    def draft(self, most: int) -> list[int]:  # noqa: ARG002 -- most work has no idea
+        """What may come after `next_token`, at most so many tokens, to be fed together with it."""
+        return []
+
+    def verify(self, rows: NDArray[np.float32], drafted: Sequence[int]) -> bool:
+        """Take the outputs after `next_token` and after each drafted token, rows of (n_vocab,), as
+        long as these are what comes. True when this work is done."""
+        raise NotImplementedError
 
     def resume(self, tokens: list[int]) -> None:
         """It goes on after `tokens`, which take the place of the prompt: the slot has lost them in

@@ -65,6 +65,7 @@ class LoadedModel:
             max_queue=max_queue,
             cont_batching=options.cont_batching,
             cells=options.ctx_len if options.shared_context else None,
+            lookup=options.lookup,
             counters=counters,
             before_close=self._before_close,
         )
@@ -134,6 +135,7 @@ class LoadedModel:
                     submitted=submitted,
                     reuse=one.cache_prompt and self.options.caching,
                     lora=lora,
+                    lookup=self.options.lookup if "rows" in self.runtime.capabilities else 0,
                     constraint=None if start is None else start(),
                     choices=choices,
                 )

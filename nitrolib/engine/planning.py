@@ -9,7 +9,7 @@ from ..backends.base import Feed
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from ..backends.base import LoraRuntime, Runtime
+    from ..backends.base import LoraRuntime, RowsRuntime, Runtime
     from .slots import Slot
 
 __all__ = ["BESIDE_DECODES", "PREFILL_CHUNK", "Planner", "SharedBatch", "SideBySide", "planner"]
@@ -40,11 +40,14 @@ class Planner(Protocol):
         ...
 
 
-def planner(runtime: Runtime) -> Planner:
-    """The planner for a runtime."""
+def planner(runtime: Runtime, *, drafts: bool = False) -> Planner:
+    """The planner for a runtime. With `drafts` decoding slots are fed what their work guesses,
+    where the runtime gives the rows to tell whether it was right."""
     made: Planner
     if "shared_batch" in runtime.capabilities:
-        made = SharedBatch(runtime.n_batch)
+        rows = drafts and "rows" in runtime.capabilities
+        n_outputs = cast("RowsRuntime", runtime).n_outputs if rows else 0
+        made = SharedBatch(runtime.n_batch, spare_rows=max(n_outputs - runtime.n_seq, 0))
     else:
         made = SideBySide(min(PREFILL_CHUNK, runtime.n_batch))
     return AdapterTurns(made, runtime) if "lora" in runtime.capabilities else made
@@ -60,9 +63,10 @@ class SideBySide:
         self._chunk = chunk
 
     def next(self, slots: Iterable[Slot]) -> Step:
-        feeds, prefilling = _sort(slots)
-        if feeds and len(prefilling) > 1:
+        decoding, prefilling = _sort(slots)
+        if decoding and len(prefilling) > 1:
             prefilling = [min(prefilling, key=_admitted)]
+        feeds = [_token(slot) for slot in decoding]
         feeds.extend(_part(slot, self._room(slot)) for slot in prefilling)
         return Step(feeds, prefilling)
 
@@ -73,30 +77,48 @@ class SideBySide:
 class SharedBatch:
     """For slots that share one pass over the weights: one token for every decoding slot in slot
     order (a native graph is used again while the order stays), then prompts in the room that is
-    left. Nobody's results depend on the cuts but by rounding, so they fill the batch."""
+    left. Nobody's results depend on the cuts but by rounding, so they fill the batch.
 
-    def __init__(self, n_batch: int) -> None:
+    spare_rows: rows of logits that guesses may take; 0 is none.
+    """
+
+    def __init__(self, n_batch: int, spare_rows: int = 0) -> None:
         self._n_batch = n_batch
+        self._spare_rows = spare_rows
         self._first = 0  # slots wait in turn where there are more than a batch holds
 
     def next(self, slots: Iterable[Slot]) -> Step:
-        feeds, prefilling = _sort(slots)
-        if len(feeds) > self._n_batch:
-            self._first = (self._first + self._n_batch) % len(feeds)
-            feeds = (feeds[self._first :] + feeds[: self._first])[: self._n_batch]
+        decoding, prefilling = _sort(slots)
+        if len(decoding) > self._n_batch:
+            self._first = (self._first + self._n_batch) % len(decoding)
+            decoding = (decoding[self._first :] + decoding[: self._first])[: self._n_batch]
+        room = self._n_batch - len(decoding)
+        parts: list[tuple[Slot, int]] = []
         if prefilling:
-            room = self._n_batch - len(feeds)
-            return self._with_prompts(
-                feeds, prefilling, min(room, BESIDE_DECODES) if feeds else room
-            )
-        return Step(feeds, prefilling)
+            prefilling.sort(key=_admitted)
+            at_once = min(room, BESIDE_DECODES) if decoding else room
+            lengths = share(at_once, [_missing(slot) for slot in prefilling])
+            parts = [one for one in zip(prefilling, lengths, strict=True) if one[1]]
+            room -= sum(lengths)
+        if self._spare_rows:
+            feeds = self._guessing(decoding, room)
+        else:
+            feeds = [_token(slot) for slot in decoding]
+        feeds.extend(_part(slot, length) for slot, length in parts)
+        return Step(feeds, [slot for slot, _ in parts])
 
-    def _with_prompts(self, feeds: list[Feed], prefilling: list[Slot], room: int) -> Step:
-        prefilling.sort(key=_admitted)
-        parts = share(room, [_missing(slot) for slot in prefilling])
-        fed = [(slot, part) for slot, part in zip(prefilling, parts, strict=True) if part]
-        feeds.extend(_part(slot, part) for slot, part in fed)
-        return Step(feeds, [slot for slot, _ in fed])
+    def _guessing(self, decoding: list[Slot], room: int) -> list[Feed]:
+        """The feeds of decoding slots, with what their work guesses in the room that is left."""
+        feeds = []
+        room = min(room, self._spare_rows)
+        for slot in decoding:
+            work = slot.work
+            assert work is not None
+            drafted = work.draft(room)
+            room -= len(drafted)
+            tokens = (work.next_token, *drafted)
+            feeds.append(Feed(slot.number, tokens, "every" if drafted else "logits"))
+        return feeds
 
 
 class AdapterTurns:
@@ -136,18 +158,20 @@ def share(room: int, needs: Sequence[int]) -> list[int]:
     return parts
 
 
-def _sort(slots: Iterable[Slot]) -> tuple[list[Feed], list[Slot]]:
-    """The feeds of decoding slots, and the slots whose prompts have to be evaluated."""
-    feeds, prefilling = [], []
+def _sort(slots: Iterable[Slot]) -> tuple[list[Slot], list[Slot]]:
+    """The slots that decode, and those whose prompts have to be evaluated."""
+    decoding: list[Slot] = []
+    prefilling: list[Slot] = []
     for slot in slots:
         work = slot.work
-        if work is None or slot.follows is not None:
-            continue
-        if len(slot.tokens) < len(work.prompt):
-            prefilling.append(slot)
-        else:
-            feeds.append(Feed(slot.number, (work.next_token,)))
-    return feeds, prefilling
+        if work is not None and slot.follows is None:
+            (decoding if len(slot.tokens) >= len(work.prompt) else prefilling).append(slot)
+    return decoding, prefilling
+
+
+def _token(slot: Slot) -> Feed:
+    assert slot.work is not None
+    return Feed(slot.number, (slot.work.next_token,))
 
 
 def _part(slot: Slot, most: int) -> Feed:

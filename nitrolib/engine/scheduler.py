@@ -36,9 +36,9 @@ from .seating import Seating
 from .slots import SlotTable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
-    from ..backends.base import InterruptibleRuntime, Runtime
+    from ..backends.base import Feed, InterruptibleRuntime, RowsRuntime, Runtime
     from .cleaning import CleaningPolicy
     from .planning import Step
     from .slots import Slot
@@ -64,6 +64,7 @@ class Scheduler:
         max_queue: int,
         cont_batching: bool,
         cells: int | None = None,
+        lookup: int = 0,
         counters: Counters | None = None,
         before_close: Callable[[], None] = lambda: None,
     ) -> None:
@@ -80,7 +81,7 @@ class Scheduler:
         self._broken: BackendError | None = None
         self._jobs: dict[Job, None] = {}
         # The rest belongs to the scheduler's thread.
-        self._planner = planner(runtime)
+        self._planner = planner(runtime, drafts=lookup > 0)
         self._interruption = Interruption(_interrupt(runtime))
         self._seating = Seating(runtime, self.slots)
         self._admission = Admission(
@@ -225,7 +226,7 @@ class Scheduler:
         for feed in evaluated:
             slot = self.slots[feed.seq]
             if feed.output != "none":
-                self._advance(slot)
+                self._advance(slot, feed)
             elif slot.work is not None:
                 slot.work.prefilled(len(slot.tokens))
         if evaluated:
@@ -233,12 +234,15 @@ class Scheduler:
         elif isinstance(error, NoRoom):
             self._make_room(step, error)
 
-    def _advance(self, slot: Slot) -> None:
+    def _advance(self, slot: Slot, feed: Feed) -> None:
         work = slot.work
         if work is None:  # its job has just ended through another of its slots
             return
         try:
-            done = work.advance(self.runtime, slot.number)
+            if feed.output == "every":
+                done = self._verify(slot, work, feed.tokens[1:])
+            else:
+                done = work.advance(self.runtime, slot.number)
         except NitroError as error:
             self._end(work.job, _always(error))
             return
@@ -250,6 +254,13 @@ class Scheduler:
             self._done(slot, work)
         elif work.discard is not None:
             self.slots.shift(slot, work.discard)
+
+    def _verify(self, slot: Slot, work: Work, drafted: Sequence[int]) -> bool:
+        done = work.verify(cast("RowsRuntime", self.runtime).rows(slot.number), drafted)
+        self._counters.drafted(len(drafted), len(drafted) - work.refused)
+        if work.refused:
+            self.slots.withdraw(slot, work.refused)
+        return done
 
     def _done(self, slot: Slot, work: Work) -> None:
         # The slot is free before the reader hears of the end: who has an answer finds it free.

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from .answer import AnswerText
 from .handle import Outbox
 from .job import Job, MakeError, Work, clock
+from .lookup import Lookup
 from .probs import check_amount, recorder
 from .request import (
     Chunk,
@@ -22,6 +23,11 @@ from .room import Room
 from .triggered import ShownPieces
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
     from ..backends.base import Runtime
     from ..sampling import Constraint
     from .choices import Choices
@@ -49,6 +55,7 @@ class GenerationSequence(Job, Work):
         submitted: float,
         reuse: bool,
         lora: tuple[float, ...] = (),
+        lookup: int = 0,
         constraint: Constraint | None = None,
         choices: Choices | None = None,
     ) -> None:
@@ -72,6 +79,11 @@ class GenerationSequence(Job, Work):
             strip=request.strip_leading_space,
             n_indent=params.n_indent,
         )
+        self._lookup: Lookup | None = None
+        self._drafted = self._accepted = 0
+        if lookup:
+            self._lookup = Lookup(lookup)
+            self._lookup.extend(prompt)
         self._room = Room(request, len(prompt), runtime)
         self._time_limit_s = max(params.t_max_predict_ms, 0) / 1000
         self._probs: ProbsRecorder | None = None
@@ -153,16 +165,37 @@ class GenerationSequence(Job, Work):
         return self._ended("length", self._answer.flush())
 
     def advance(self, runtime: Runtime, slot: int) -> bool:
-        """Sample one token, let its text out. True at the end of the answer."""
         if self._first_token is None and self._begin():
             return True
-        logits = runtime.logits(slot)
+        return self._sample(runtime.logits(slot))
+
+    def draft(self, most: int) -> list[int]:
+        if self._lookup is None:
+            return []
+        return self._lookup.draft(min(most, self._room.until - len(self._token_ids) - 1))
+
+    def verify(self, rows: NDArray[np.float32], drafted: Sequence[int]) -> bool:
+        assert self._lookup is not None
+        accepted, done = 0, self._sample(rows[0])
+        while accepted < len(drafted) and not done and self.next_token == drafted[accepted]:
+            accepted += 1
+            done = self._sample(rows[accepted])
+        self.refused = len(drafted) - accepted
+        self._drafted += len(drafted)
+        self._accepted += accepted
+        self._lookup.judged(accepted)
+        return done
+
+    def _sample(self, logits: NDArray[np.float32]) -> bool:
+        """Sample one token, let its text out. True at the end of the answer."""
         token = self._sampler.sample(logits)
         if self._first_token is None:
             self._first_token = clock()
         self._sampler.accept((token,))
         self.next_token = token
         self._token_ids.append(token)
+        if self._lookup is not None:
+            self._lookup.extend((token,))
         if self._probs is not None:
             self._probs.sampled(logits, token, self._sampler.last)
         if token in self._eog:
@@ -321,4 +354,6 @@ class GenerationSequence(Job, Work):
             cache_n=self._cached,
             prompt_n=self._evaluated - self._cached,
             predicted_n=len(self._token_ids),
+            draft_n=self._drafted,
+            draft_n_accepted=self._accepted,
         )

@@ -184,6 +184,13 @@ class SlotTable:
             slot.borrowed = min(slot.borrowed, n)
         return n
 
+    def withdraw(self, slot: Slot, n: int) -> None:
+        """Take the last `n` tokens out of a slot at work: its work goes on before them."""
+        tokens = slot.tokens[:-n]
+        if self.keep(slot, len(tokens)) < len(tokens):
+            assert slot.work is not None
+            slot.work.resume([*tokens, slot.work.next_token])
+
     def copy(self, source: Slot, target: Slot, n: int) -> None:
         """Make `target` the first `n` tokens of `source`."""
         if not n:

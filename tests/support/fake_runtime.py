@@ -70,6 +70,7 @@ class FakeRuntime:
             backend="fake", library="none", threads=1, gpu_layers=0, memory_bytes=1
         )
         self.n_seq, self.n_ctx, self.n_batch = n_seq, n_ctx, n_batch
+        self.n_outputs = n_batch
         self.capabilities = frozenset({"generate", "embed", *can}) - frozenset(without)
         self.adapters = tuple(LoraAdapter(f"{n}.gguf", scale) for n, scale in enumerate(lora))
         self.scales = tuple(lora)  # those of the next decode
@@ -123,6 +124,9 @@ class FakeRuntime:
         assert len({feed.seq for feed in feeds}) == len(feeds), "two feeds of one sequence"
         if "shared_batch" in self.capabilities:
             assert sum(len(feed.tokens) for feed in feeds) <= self.n_batch, "batch overrun"
+            rows = {"none": lambda feed: 0, "every": lambda feed: len(feed.tokens)}
+            wanted = sum(rows.get(feed.output, lambda _: 1)(feed) for feed in feeds)
+            assert wanted <= self.n_outputs, "more rows than there is room for"
         for feed in feeds:
             assert 1 <= len(feed.tokens) <= self.n_batch
             assert all(0 <= token < N_VOCAB for token in feed.tokens)

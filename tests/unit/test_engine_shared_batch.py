@@ -107,6 +107,18 @@ def test_a_step_never_holds_more_than_the_batch(setup):
     assert max(sum(n for _, n, _ in step) for step in runtime.steps) == 10
 
 
+def test_who_gets_no_part_of_a_small_batch_waits_and_the_others_get_theirs(setup):
+    _, engine, brake = setup(2, n_batch=1)
+    held = [ask(engine, 30, first=1, max_tokens=1)]
+    brake.wait()
+    held.append(ask(engine, 2, first=2, max_tokens=1))
+    assert [brake.step() for _ in range(3)] == [
+        [(1, 1, "none")], [(1, 1, "logits")], [(0, 1, "none")],
+    ]  # fmt: skip
+    brake.release()
+    assert all(one.result(10) for one in held)
+
+
 def test_slots_take_turns_where_a_batch_holds_fewer_than_decode(setup):
     runtime, engine, _ = setup(5, n_batch=2, brake=False)
     held = [ask(engine, 2, first=n, max_tokens=20) for n in range(5)]
