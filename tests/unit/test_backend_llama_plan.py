@@ -108,7 +108,8 @@ def test_repacked_weights_are_counted_beside_the_mapped_file(folder):
     info = ModelInfo.from_file(path)
     mapped = memory_plan(LoadOptions(), info)
     read = memory_plan(LoadOptions(mmap=False), info)
-    assert mapped.repacked == info.tensor_bytes
+    # All matrices but the token embedding, which is one of 13 tensors of its size.
+    assert 0.5 * info.tensor_bytes < mapped.repacked < info.tensor_bytes
     assert (read.repacked, read.mapped) == (0, False)
     assert read.anonymous >= info.file_bytes
 

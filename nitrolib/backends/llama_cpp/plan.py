@@ -3,6 +3,7 @@ are kept, and the memory that takes. Nothing native: `nitro inspect` asks here t
 
 from __future__ import annotations
 
+import platform
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,8 @@ _PAD = 256  # the library rounds a context up to it
 CACHE_BLOCKS = {"f16": (2, 1), "q8_0": (34, 32), "q4_0": (18, 32)}
 
 # Weights of these types are laid out anew for the kernels of the CPU, beside the mapped file.
-_REPACKED = frozenset({"Q4_0", "Q4_K", "Q2_K", "Q5_K", "Q6_K", "Q8_0", "IQ4_NL", "MXFP4"})
+_REPACKED = frozenset({"Q4_0", "Q4_K", "Q2_K", "IQ4_NL", "MXFP4"})
+_REPACKED_ON_ARM = _REPACKED | {"Q5_K", "Q6_K", "Q8_0"}
 
 # Models without a KV cache and without generation: a text goes through them whole.
 ENCODERS = frozenset({
@@ -137,19 +139,30 @@ def memory_plan(options: LoadOptions, info: ModelInfo) -> MemoryPlan:
     found = sizes(options, info)
     encoder = is_encoder(info)
     kv_cache = 0 if encoder else found.cells * cell_bytes(options, info)
-    hidden = 8 * info.n_embd + 4 * info.n_ff + 4 * info.n_head * info.head_size
-    scores = info.n_head * found.cells if options.flash_attention is False else found.cells
+    hidden = 4 * info.n_embd + 3 * info.n_ff + 2 * info.n_head * info.head_size
+    # One mask of 16-bit floats, or the scores of every head.
+    heads = info.n_head + 1 if options.flash_attention is False else 0.5
+    scores = int(heads * found.cells)
     outputs = 2 * found.n_outputs * info.n_vocab
     return MemoryPlan(
         weights=info.file_bytes,
         kv_cache=kv_cache,
         scratch=4 * (found.n_ubatch * (hidden + scores) + outputs) + _GRAPH_BYTES,
         mapped=options.mmap,
-        repacked=info.tensor_bytes if options.mmap and info.quantization in _REPACKED else 0,
+        repacked=_repacked(info) if options.mmap else 0,
     )
 
 
-_GRAPH_BYTES = 8 << 20  # graphs, tables and the library's own
+_GRAPH_BYTES = 4 << 20  # graphs, tables and the library's own
+
+
+def _repacked(info: ModelInfo) -> int:
+    """Bytes of a second copy of the matrices; of the token embedding rows are only looked up."""
+    arm = platform.machine().lower() in ("arm64", "aarch64")
+    if info.quantization not in (_REPACKED_ON_ARM if arm else _REPACKED):
+        return 0
+    embedding = info.n_vocab * info.n_embd / max(1, info.n_params)
+    return int(info.tensor_bytes * (1 - min(embedding, 1)))
 
 
 def cell_bytes(options: LoadOptions, info: ModelInfo) -> int:
