@@ -27,7 +27,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield running
 
 
-@pytest.mark.parametrize("code", EXAMPLES, ids=["chat", "structured", "openai"])
+@pytest.mark.parametrize("code", EXAMPLES, ids=["chat", "structured", "openai", "jan"])
 def test_an_example_runs_and_says_something(server: Server, tmp_path: Path, code: str) -> None:
     assert "http://localhost:3928" in code
     script = tmp_path / "example.py"
