@@ -29,7 +29,6 @@ _REFUSED: Mapping[str, Callable[[Any], bool]] = {
     "function_call": lambda value: value in _NO_CHOICE,
     "functions": lambda value: value == [],
     "grammar_file": lambda value: value == "",
-    "lora": lambda value: value == [],
     "modalities": lambda value: value == ["text"],
     "multimodal_data": lambda value: value == [],
     "prediction": lambda _value: False,
@@ -114,11 +113,19 @@ def _request(
         id_slot=body.get("id_slot", -1),
         timings_per_token=body.get("timings_per_token", False),
         return_progress=body.get("return_progress", False),
+        lora=_lora(body),
         constraint=plan.constraint,
         trigger=plan.trigger,
         shown=plan.shown,
         notes=plan.notes if note is None else (*plan.notes, note),
     )
+
+
+def _lora(body: Mapping[str, Any]) -> tuple[tuple[int, float], ...] | None:
+    """The strengths of LoRA adapters; None is those in force. What is not loaded is refused."""
+    if "lora" not in body:
+        return None
+    return tuple((int(one["id"]), float(one["scale"])) for one in body["lora"])
 
 
 def check_probs(

@@ -33,6 +33,7 @@ from nitrolib.errors import (
     ModelAlreadyLoaded,
     ModelNotLoaded,
     NitroError,
+    Unsupported,
 )
 from nitrolib.prompt import PromptTemplate
 
@@ -185,6 +186,8 @@ class FakeEngine:
         if self.refuse is not None:
             raise self.refuse
         check_count(n, 64)
+        if request.lora and not self.model.lora:
+            raise Unsupported("no LoRA adapters were loaded with this model", field="lora")
         self.requests.append(request)
         made = tuple(
             FakeGeneration(self, replace(one, notes=request.notes + self.notes))

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +14,7 @@ import pytest
 from support.rest_client import Answer, Rest
 
 from nitrolib.engine.request import GenerationRequest
+from nitrolib.engine.status import LoraStatus
 from nitrolib.sampling import SamplingParams
 from nitrolib.validation import schema
 
@@ -188,6 +190,19 @@ def test_a_field_is_refused(rest: Rest, name: str) -> None:
     assert answer.json["error"]["code"] == "unsupported"
     assert answer.json["error"]["param"].split("/")[0] == name
     assert rest.engine.requests == []
+
+
+def test_adapters_act_as_a_chat_says_where_they_are_loaded(rest: Rest) -> None:
+    assert rest.engine.model is not None
+    adapter = LoraStatus(id=0, path="a.gguf", scale=1.0)
+    rest.engine.model = replace(rest.engine.model, lora=(adapter,))
+    answer = rest.chat(lora=[{"id": 0, "scale": 0.5}], verbose=True)
+    assert rest.engine.requests[-1].lora == ((0, 0.5),)
+    assert answer.json["generation_settings"]["lora"] == [{"id": 0, "scale": 0.5}]
+    rest.chat()
+    assert rest.engine.requests[-1].lora is None
+    for wrong in ("x", [5], [{"id": 0}], [{"id": -1, "scale": 1}], [{"id": 0, "scale": "x"}]):
+        assert rest.chat(lora=wrong).status == 400
 
 
 @pytest.mark.parametrize("name", WITHOUT_EFFECT)
