@@ -125,7 +125,8 @@ def test_a_server_may_refuse_to_download(tmp_path: Path) -> None:
 
 
 def test_a_download_that_was_stopped_goes_on_when_the_server_starts_again(tmp_path: Path) -> None:
-    data = make_llama(tmp_path / "model.gguf", n_vocab=8000).read_bytes()
+    # Large enough that some of it is on the disk when half of it was sent.
+    data = make_llama(tmp_path / "model.gguf", n_vocab=32000).read_bytes()
     folder = tmp_path / "data"
     options = {"download_hosts": ("127.0.0.1",), "download_private": True}
     halfway, stopped = threading.Event(), threading.Event()
