@@ -23,6 +23,7 @@ from .request import (
     TokenProbs,
     Usage,
 )
+from .slot_state import SlotState
 from .status import EngineCounters, EngineStatus, LoraStatus, ModelStatus, SlotStatus
 
 __all__ = [
@@ -44,6 +45,7 @@ __all__ = [
     "ModelStatus",
     "Progress",
     "Reranking",
+    "SlotState",
     "SlotStatus",
     "StopType",
     "Timings",

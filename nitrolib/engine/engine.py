@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from .generation import Generation
     from .handle import Handle
     from .scheduler import StopReason
+    from .slot_state import SlotState
 
 __all__ = ["Engine"]
 
@@ -316,6 +317,22 @@ class Engine:
         """Empty the KV cache of all idle slots now. Busy slots are not touched; the answer says
         which. The count of chats since the last cleaning starts anew."""
         return self._current().clear_cache()
+
+    def save_slot(self, slot: int) -> SlotState:
+        """What an idle slot has evaluated, to be kept and restored into any slot of the same model
+        loaded with the same options. Raises InvalidRequest for a slot that does not exist, Conflict
+        for one at work, and Unsupported where the backend cannot."""
+        return self._current().slot_states.save(slot)
+
+    def restore_slot(self, slot: int, state: SlotState) -> None:
+        """Make an idle slot hold what was saved, for prompts that begin so. Raises as `save_slot`,
+        and InvalidRequest (field "state") for a state that does not fit: the slot is empty then."""
+        self._current().slot_states.restore(slot, state)
+
+    def erase_slot(self, slot: int) -> int:
+        """Empty an idle slot. Returns how many tokens it held. Raises InvalidRequest and Conflict
+        as `save_slot`."""
+        return self._current().slot_states.erase(slot)
 
     def set_lora_scales(self, scales: Sequence[tuple[int, float]]) -> None:
         """Set with what strength LoRA adapters act on requests that name none: pairs of an

@@ -20,6 +20,7 @@ from .request import CacheCleared, GenerationRequest
 from .samplers import Samplers
 from .scheduler import Scheduler, StopReason
 from .sequence import GenerationSequence
+from .slot_state import SlotStates
 from .status import ModelStatus
 from .texts import TextEvaluation
 
@@ -69,6 +70,7 @@ class LoadedModel:
             counters=counters,
             before_close=self._before_close,
         )
+        self.slot_states = SlotStates(runtime, self.scheduler, len(self.adapters.status()))
         self._texts = TextEvaluation(self, counters, max_queue=max_queue)
 
     def warm_up(self) -> None:

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 
 from ..backends.base import Interrupted, NoRoom
 from .job import clock
+from .slot_state import SlotState
 from .status import SlotStatus
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from ..backends.base import CopyingRuntime, Feed, Runtime, ShiftingRuntime
+    from ..backends.base import CopyingRuntime, Feed, Runtime, ShiftingRuntime, StatefulRuntime
     from ..errors import BackendError
     from .job import Job, Work
     from .room import Discard
@@ -219,6 +220,23 @@ class SlotTable:
         left = self.keep(slot, start)
         work.resume(tokens)
         work.shifted(len(tokens) - 1 - left)
+
+    def save(self, slot: Slot) -> SlotState:
+        """What an idle slot holds. Needs the capability "state"."""
+        state = cast("StatefulRuntime", self._runtime).save(slot.number)
+        return SlotState(tokens=tuple(slot.tokens), state=state, lora=slot.lora)
+
+    def restore(self, slot: Slot, saved: SlotState) -> None:
+        """Make an idle slot hold what was saved. Raises InvalidRequest for what does not fit, and
+        leaves the slot empty."""
+        self.clear(slot)
+        if not saved.tokens:
+            return
+        cast("StatefulRuntime", self._runtime).restore(slot.number, saved.state, saved.tokens)
+        slot.tokens.extend(saved.tokens)
+        slot.lora = saved.lora
+        self._turn += 1
+        slot.last_used = self._turn
 
     def record(
         self, feeds: Sequence[Feed], error: BackendError | None
