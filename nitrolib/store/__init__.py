@@ -9,6 +9,7 @@ with Store.open("sqlite:///threads.db") as store:
 from __future__ import annotations
 
 from .ids import check_id, is_id, new_id
+from .jan_files import Imported, import_jan
 from .records import (
     ACTIVE,
     Assistant,
@@ -28,6 +29,7 @@ from .store import Store
 __all__ = [
     "ACTIVE",
     "Assistant",
+    "Imported",
     "Json",
     "Message",
     "MessageFile",
@@ -38,6 +40,7 @@ __all__ = [
     "StoredResponse",
     "Thread",
     "check_id",
+    "import_jan",
     "is_id",
     "new_id",
     "text_of",
