@@ -1,5 +1,4 @@
-"""Service: what the routes of all dialects share: models, settings, storage; and the lease of a
-model that each request works with."""
+"""Service: what the routes of all dialects share: models, settings, storage."""
 
 from __future__ import annotations
 
@@ -8,27 +7,23 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from nitrolib.errors import ModelNotFound, ModelNotLoaded, NitroError
+from nitrolib.errors import ModelNotFound, ModelNotLoaded, NitroError, StorageError
 from nitrolib.models import ModelPool, Registry
 
 from .disconnect import Watcher
 from .downloading import open_downloads
+from .lease import Lease
 from .model_paths import ModelPaths
 from .profile import Profile
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from types import TracebackType
-
-    from typing_extensions import Self
 
     from nitrolib.backends.base import LoadOptions
     from nitrolib.config import Settings
     from nitrolib.engine import Engine
-    from nitrolib.engine.request import ModelStatus
     from nitrolib.models import Downloads, ModelEntry, Seat
     from nitrolib.models import Lease as PoolLease
-    from nitrolib.prompt import ChatTemplate, PromptTemplate
     from nitrolib.store import Store
 
 __all__ = ["Lease", "Profile", "Service", "service"]
@@ -42,67 +37,6 @@ def service() -> Service:
 
     found: Service = current_app.extensions["nitrolib"]
     return found
-
-
-class Lease:
-    """A loaded model in use by one request: a context manager, and `close` may be called twice.
-    While it is held the model does not give way to another one.
-
-    id: what the model is called: its id in the registry, else its alias, else the name of its file.
-    profile: how it is talked to, its template resolved.
-    """
-
-    def __init__(self, lease: PoolLease, profile: Profile, registry: Registry) -> None:
-        self._lease = lease
-        self._registry = registry
-        self.id = lease.seat.key
-        try:
-            self.profile = profile.resolved(lease.engine)
-        except BaseException:
-            lease.close()
-            raise
-
-    @property
-    def engine(self) -> Engine:
-        return self._lease.engine
-
-    @property
-    def template(self) -> PromptTemplate | ChatTemplate:
-        """What makes prompts of conversations."""
-        assert self.profile.template is not None  # resolved
-        return self.profile.template
-
-    @property
-    def seat(self) -> Seat:
-        return self._lease.seat
-
-    @property
-    def entry(self) -> ModelEntry | None:
-        """What the registry knows of the model, if anything."""
-        return self._registry.find(self.id)
-
-    @property
-    def status(self) -> ModelStatus:
-        """The model now. Raises ModelNotLoaded where it was unloaded meanwhile."""
-        found = self.engine.status().model
-        if found is None:
-            raise ModelNotLoaded
-        return found
-
-    def close(self) -> None:
-        """Give the model back."""
-        self._lease.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 class Service:
@@ -266,15 +200,18 @@ class Service:
             if self._store is None:
                 from nitrolib.store import Store
 
-                self._store = Store.open(self._database_url())
+                self._store = Store.open(self._database())
             return self._store
 
-    def _database_url(self) -> str:
+    def _database(self) -> str | Path:
         if self.settings.database_url is not None:
             return self.settings.database_url
         folder = self.settings.data_folder
-        folder.mkdir(parents=True, exist_ok=True)
-        return f"sqlite:///{(folder / 'nitro.db').absolute().as_posix()}"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StorageError(f"{folder} cannot be made: {error.strerror}") from error
+        return folder / "nitro.db"
 
     def close(self) -> None:
         """End the watching, the downloads and the storage, and the models where they are this

@@ -12,7 +12,7 @@ from support.rest_client import Rest
 
 from nitrolib.adapters.rest.service import Service
 from nitrolib.config import Settings
-from nitrolib.errors import Forbidden, ModelNotFound, ModelNotLoaded
+from nitrolib.errors import Forbidden, ModelNotFound, ModelNotLoaded, StorageError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -103,6 +103,22 @@ def test_nothing_is_written_before_something_is_kept(tmp_path: Path) -> None:
     again = service(data)
     assert again.store.threads.get(thread.id).title == "A chat"
     again.close()
+
+
+@pytest.mark.parametrize("name", ["with space", "50%#?&", "é"])
+def test_a_data_folder_may_have_any_name(tmp_path: Path, name: str) -> None:
+    here = service(tmp_path / name)
+    here.store.threads.create(title="A chat")
+    here.close()
+    assert (tmp_path / name / "nitro.db").is_file()
+
+
+def test_a_data_folder_that_cannot_be_made_is_a_failing_storage(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    here = service(tmp_path / "file" / "data")
+    with pytest.raises(StorageError):
+        _ = here.store
+    here.close()
 
 
 def test_a_database_may_be_elsewhere(tmp_path: Path) -> None:
