@@ -6,9 +6,13 @@ from __future__ import annotations
 import importlib.util
 import os
 import signal
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 # A change must not fail for an example that another change would have met as well: random examples
 # are for people, who can look into what was found.
@@ -35,3 +39,12 @@ def backend(request: pytest.FixtureRequest) -> str:
     if importlib.util.find_spec(BACKENDS[name]) is None:
         pytest.skip(f"{name} is not installed")
     return name
+
+
+@pytest.fixture
+def each_backend(backend: str) -> Iterator[None]:
+    """The processes that a test starts with `support.nitro_process` run on each backend in turn."""
+    from support.nitro_process import chosen
+
+    with chosen(backend=backend):
+        yield

@@ -16,6 +16,7 @@ from support.gguf_draft import string
 from support.gguf_maker import Shape, llama_draft, make_llama
 from support.nitro_process import NITRO, ROOT, environment, nitro, running
 
+each = pytest.mark.usefixtures("each_backend")
 posix = pytest.mark.skipif(sys.platform == "win32", reason="signals and pipes of POSIX")
 
 
@@ -37,6 +38,7 @@ def words(model: Path, *more: str) -> list[str]:
     return ["run", "--model", str(model), "--threads", "1", "--ngl", "0", "--greedy", *more]
 
 
+@each
 def test_the_answer_and_nothing_else_is_on_standard_output(model: Path) -> None:
     done = nitro(*words(model, "--max-tokens", "12", "Hello"))
     assert (done.returncode, done.stderr) == (0, "")
@@ -44,7 +46,8 @@ def test_the_answer_and_nothing_else_is_on_standard_output(model: Path) -> None:
     assert done.stdout.strip()
 
 
-def test_json_is_one_object_that_agrees_with_the_text(model: Path) -> None:
+@each
+def test_json_is_one_object_that_agrees_with_the_text(model: Path, backend: str) -> None:
     told = nitro(*words(model, "--max-tokens", "12", "Hello"))
     done = nitro(*words(model, "--max-tokens", "12", "--json", "Hello"))
     assert done.returncode == 0
@@ -55,10 +58,11 @@ def test_json_is_one_object_that_agrees_with_the_text(model: Path) -> None:
     assert 1 <= usage["completion_tokens"] <= 12
     assert usage["total_tokens"] == usage["prompt_tokens"] + usage["completion_tokens"]
     assert answer["timings"]["prefill_s"] > 0
-    assert answer["model"]["backend"] == "ctransformers"
+    assert answer["model"]["backend"] == backend
     assert answer["model"]["path"] == str(model)
 
 
+@each
 def test_a_piped_prompt_is_the_same_prompt(model: Path) -> None:
     by_argument = nitro(*words(model, "--max-tokens", "8", "Grüße, 世界"))
     by_pipe = nitro(*words(model, "--max-tokens", "8"), given="Grüße, 世界\n".encode())
@@ -66,6 +70,7 @@ def test_a_piped_prompt_is_the_same_prompt(model: Path) -> None:
     assert by_pipe.returncode == 0
 
 
+@each
 def test_raw_leaves_the_template_out(model: Path) -> None:
     def prompt_tokens(*more: str) -> int:
         done = nitro(*words(model, "--max-tokens", "1", "--json", *more, "Hello"))
@@ -76,6 +81,7 @@ def test_raw_leaves_the_template_out(model: Path) -> None:
     assert prompt_tokens("--pre-prompt", "") < prompt_tokens()
 
 
+@each
 def test_a_seed_fixes_the_answer(model: Path) -> None:
     sampled = ["run", "--model", str(model), "--threads", "1", "--ngl", "0", "--max-tokens", "16"]
     first, again, other = (nitro(*sampled, "--seed", seed, "Hello").stdout for seed in "112")
@@ -83,6 +89,7 @@ def test_a_seed_fixes_the_answer(model: Path) -> None:
     assert first != other
 
 
+@each
 def test_a_stop_text_ends_the_answer_and_is_left_out(model: Path) -> None:
     whole = nitro(*words(model, "--max-tokens", "12", "Hello")).stdout
     stop = whole[len(whole) // 2 : len(whole) // 2 + 2]
@@ -92,12 +99,14 @@ def test_a_stop_text_ends_the_answer_and_is_left_out(model: Path) -> None:
     assert answer["text"] == whole[: whole.index(stop)]
 
 
+@each
 def test_a_prompt_that_does_not_fit_is_a_failure_with_the_numbers(model: Path) -> None:
     done = nitro(*words(model, "--ctx-len", "16", "Hello"))
     assert (done.returncode, done.stdout) == (1, "")
     assert "the context holds 16" in done.stderr
 
 
+@each
 def test_gpu_layers_that_cannot_be_had_are_a_failure(model: Path) -> None:
     done = nitro("run", "--model", model, "--threads", "1", "--ngl", "1", "Hello",
                  CUDA_VISIBLE_DEVICES="")  # fmt: skip
@@ -107,6 +116,7 @@ def test_gpu_layers_that_cannot_be_had_are_a_failure(model: Path) -> None:
     assert "ngl 1 cannot be honoured" in done.stderr
 
 
+@each
 def test_who_asks_for_more_context_than_there_is_is_told(model: Path) -> None:
     done = nitro(*words(model, "--ctx-len", "100000", "--max-tokens", "2", "Hello"))
     assert done.returncode == 0
@@ -120,6 +130,7 @@ def test_a_piped_prompt_that_is_none_is_misuse(model: Path, given: bytes) -> Non
     assert (done.returncode, done.stdout) == (2, "")
 
 
+@each
 @posix
 def test_a_reader_that_goes_away_ends_it_quietly(slow_model: Path) -> None:
     """As in `nitro run ... | head -c 1`."""
@@ -132,6 +143,7 @@ def test_a_reader_that_goes_away_ends_it_quietly(slow_model: Path) -> None:
         assert child.stderr.read() == b""
 
 
+@each
 @posix
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_it_quickly_and_without_a_traceback(
@@ -148,6 +160,7 @@ def test_a_signal_ends_it_quickly_and_without_a_traceback(
         assert err == b""
 
 
+@each
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
 def test_a_full_disk_is_a_failure_and_said_once(model: Path) -> None:
     with open("/dev/full", "wb") as full:

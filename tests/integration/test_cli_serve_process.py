@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+each = pytest.mark.usefixtures("each_backend")
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="gunicorn does not run on Windows")
 
 
@@ -61,6 +62,7 @@ def get(url: str, body: Any = None, **headers: str) -> Any:
 CHAT = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 4}
 
 
+@each
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_it_answers_and_a_signal_ends_it_quickly_with_status_0(model: Path, number: int) -> None:
     with serving("--model", str(model)) as (child, url):
@@ -73,6 +75,7 @@ def test_it_answers_and_a_signal_ends_it_quickly_with_status_0(model: Path, numb
         assert time.monotonic() - started < 10
 
 
+@each
 def test_without_a_model_chat_is_a_409(model: Path) -> None:
     with serving("--no-model") as (_, url):
         with pytest.raises(urllib.error.HTTPError) as caught:
@@ -83,6 +86,7 @@ def test_without_a_model_chat_is_a_409(model: Path) -> None:
         assert loaded["message"] == "Model loaded successfully"
 
 
+@each
 def test_the_flags_reach_the_server(model: Path) -> None:
     words = ["--model", str(model), "--ctx-len", "128", "--n-parallel", "2", "--api-key", "k3y"]
     with serving(*words) as (_, url):
@@ -103,6 +107,7 @@ def test_a_second_server_on_the_port_is_told_so_at_once(model: Path) -> None:
         assert f"port {port} on 127.0.0.1 is taken" in done.stderr
 
 
+@each
 def test_the_bundled_model_gives_way_to_the_first_that_a_client_loads(model: Path) -> None:
     with serving() as (_, url):
         assert get(f"{url}/v1/chat/completions", CHAT)["choices"][0]["message"]["content"]
@@ -117,6 +122,7 @@ def test_the_bundled_model_gives_way_to_the_first_that_a_client_loads(model: Pat
 # bench --------------------------------------------------------------------------------------------
 
 
+@each
 def test_bench_measures_what_it_says(model: Path) -> None:
     words = ["--model", model, "--threads", "1", "--ngl", "0", "--prompt-tokens", "40"]
     done = nitro("bench", *words, "--tokens", "10", "--repeat", "2", "--json")
@@ -134,6 +140,7 @@ def test_bench_measures_what_it_says(model: Path) -> None:
         assert 0 < figures["min"] <= figures["median"] <= figures["max"]
 
 
+@each
 def test_bench_with_slots_runs_answers_side_by_side(model: Path) -> None:
     words = ["--model", model, "--threads", "1", "--ngl", "0", "--n-parallel", "2"]
     done = nitro("bench", *words, "--prompt-tokens", "20", "--tokens", "5", "--repeat", "1")

@@ -24,10 +24,27 @@ _TAKE_TERMINAL = (
 )
 
 
+# All warnings are errors, but that llama-cpp-python opens the null device when it is imported and
+# leaves it open.
+WARNINGS = "error,ignore:unclosed file <_io.TextIOWrapper name='/dev/null':ResourceWarning"
+
+_chosen: dict[str, str] = {}
+
+
+@contextlib.contextmanager
+def chosen(**settings: str) -> Iterator[None]:
+    """The settings of all processes that are started meanwhile."""
+    _chosen.update({f"NITRO_{name.upper()}": text for name, text in settings.items()})
+    try:
+        yield
+    finally:
+        _chosen.clear()
+
+
 def environment(**more: str) -> dict[str, str]:
-    """This process's environment without any setting of nitro in it."""
+    """This process's environment without any setting of nitro in it but those chosen."""
     rest = {name: text for name, text in os.environ.items() if not name.startswith("NITRO_")}
-    return rest | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error"} | more
+    return rest | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": WARNINGS} | _chosen | more
 
 
 def nitro(

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 _logger = logging.getLogger("nitrolib.native")
+# For who set up logging: elsewhere Python would print the library's warnings on standard error.
+_logger.addHandler(logging.NullHandler())
 
 # Levels of ggml.h: 1 debug, 2 info, 3 warning, 4 error, 5 goes on with the line before. (The
 # comments of the bindings still number them as they were long ago.)
