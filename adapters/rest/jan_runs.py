@@ -104,22 +104,22 @@ def _answer(store: Store, thread_id: str, body: Mapping[str, Any]) -> ResponseRe
     thread = store.threads.get(thread_id)
     plan = make_plan(store, thread, body)
     lease, _ = service().select(plan.model, strict=True)
-    generations: list[Generation] = []
+    running: Run | None = None
+    generations: tuple[Generation, ...] = ()
     try:
         if not lease.profile.chats:
             raise InvalidRequest("the model was loaded for embeddings", field="model")
         with store.transaction():
             run, asked = _begin(store, thread, plan, body, lease, stream=stream)
-            running = Run(lease, asked.request) if stream else None
-            generations += (
-                lease.engine.submit_choices(asked.request, 1)
-                if running is None
-                else running.generations
-            )
-    except BaseException:
+            if stream:
+                running = Run(lease, asked.request)
+                generations = running.generations
+            else:
+                generations = lease.engine.submit_choices(asked.request, 1)
+    except BaseException:  # the end of the transaction may have failed too
         for generation in generations:
             generation.cancel()
-        lease.close()
+        (running or lease).close()
         raise
     answering = Answering(store, run, generations[0], asked.form, state(), plan.notes)
     if running is not None:

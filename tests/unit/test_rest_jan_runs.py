@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from support.jan_rest import HELLO, MODEL, Jan, named_events
 
-from nitrolib.errors import BackendError, Cancelled, Overloaded
+from nitrolib.errors import BackendError, Cancelled, Overloaded, StorageError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 ENDED = ("completed", "incomplete", "failed", "cancelled", "expired")
@@ -140,6 +142,28 @@ class TestBackground:
         assert jan.call("GET", f"/threads/{thread}/runs")["data"] == []
         assert texts(jan, thread) == [("user", "Hello")]
         assert not jan.app.extensions["nitrolib"].pool.current.leases
+
+    @pytest.mark.parametrize("stream", [True, False])
+    def test_what_cannot_be_kept_is_not_generated(
+        self, jan: Jan, monkeypatch: pytest.MonkeyPatch, stream: bool
+    ) -> None:
+        """The disk is full when the transaction ends: the generation has been submitted by then."""
+        thread = jan.thread(messages=[HELLO])
+        service = jan.app.extensions["nitrolib"]
+        whole = service.store.transaction
+
+        @contextlib.contextmanager
+        def fails_at_its_end() -> Iterator[None]:
+            with whole():
+                yield
+                raise StorageError("the disk is full", reason="space")
+
+        monkeypatch.setattr(service.store, "transaction", fails_at_its_end)
+        body = {"stream": stream}
+        assert jan.fails("POST", f"/threads/{thread}/runs", body)[:2] == (507, "storage_error")
+        assert [one.cancelled for one in jan.engine.generations] == [True]
+        assert not service.pool.current.leases
+        assert jan.call("GET", f"/threads/{thread}/runs")["data"] == []
 
     def test_a_thread_is_answered_once_at_a_time(self, jan: Jan) -> None:
         thread = jan.thread(messages=[HELLO])
