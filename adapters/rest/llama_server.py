@@ -24,6 +24,7 @@ from . import (
     llama_server_prompt,
     llama_server_request,
     llama_server_rerank,
+    llama_server_slots,
     llama_server_status,
     llama_server_text,
 )
@@ -162,8 +163,8 @@ def _add_routes() -> None:
     add_route(blueprint, llama_server_status.health, ("GET",), "/health", "/v1/health")
     add_route(blueprint, llama_server_status.props, ("GET",), "/props")
     add_route(blueprint, llama_server_status.set_props, ("POST",), "/props")
-    add_route(blueprint, llama_server_status.slots, ("GET",), "/slots")
-    add_route(blueprint, llama_server_status.slot_action, ("POST",), "/slots/<id_slot>")
+    add_route(blueprint, llama_server_slots.slots, ("GET",), "/slots")
+    add_route(blueprint, llama_server_slots.act, ("POST",), "/slots/<id_slot>")
     blueprint.record(llama_server_metrics.begin)
     add_route(blueprint, llama_server_metrics.metrics, ("GET",), "/metrics")
     add_route(blueprint, llama_server_lora.adapters, ("GET",), "/lora-adapters")

@@ -1,15 +1,13 @@
-"""What a llama-server tells of itself: /health, /props, /slots."""
+"""What a llama-server tells of itself: /health and /props."""
 
 from __future__ import annotations
 
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from flask import jsonify, request
+from flask import jsonify
 
 from nitrolib import __version__
-from nitrolib.errors import InvalidRequest
-from nitrolib.validation import shorten
 
 from .llama_server_answer import settings
 from .problem import Refused
@@ -22,7 +20,7 @@ if TYPE_CHECKING:
 
     from .service import Lease
 
-__all__ = ["BUILD", "health", "props", "set_props", "slot_action", "slots"]
+__all__ = ["BUILD", "health", "props", "set_props"]
 
 BUILD = f"b-nitrolib-{__version__}"  # clients look for the b of a build number
 
@@ -41,50 +39,6 @@ def set_props() -> ResponseReturnValue:
     raise Refused(
         HTTPStatus.NOT_IMPLEMENTED,
         "This server does not support changing global properties.",
-        "not_supported",
-    )
-
-
-def slots() -> ResponseReturnValue:
-    with service().use() as lease:
-        model = lease.status
-    if request.args.get("fail_on_no_slot") and all(one.state != "idle" for one in model.slots):
-        raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, "no slot available", "no_slot_available")
-    found = [
-        {
-            "id": one.slot,
-            "n_ctx": model.n_ctx,
-            "speculative": False,
-            "is_processing": one.state != "idle",
-            "n_prompt_tokens_cache": one.cached_tokens,
-        }
-        for one in model.slots
-    ]
-    return jsonify(found)
-
-
-def slot_action(id_slot: str) -> ResponseReturnValue:
-    action = request.args.get("action", "")
-    if action not in ("save", "restore", "erase"):
-        raise InvalidRequest(
-            f"action must be save, restore or erase, got {shorten(action)}",
-            field="action",
-            value=shorten(action),
-            allowed="save, restore or erase",
-        )
-    with service().use() as lease:
-        model = lease.status
-    numbers = [str(one) for one in range(model.n_parallel)]
-    if id_slot not in numbers:
-        raise InvalidRequest(
-            f"there is no slot {shorten(id_slot)}",
-            field="id_slot",
-            value=shorten(id_slot),
-            allowed=f"0 to {model.n_parallel - 1}",
-        )
-    raise Refused(
-        HTTPStatus.NOT_IMPLEMENTED,
-        f"This server does not {action} slots.",
         "not_supported",
     )
 

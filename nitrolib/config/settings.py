@@ -345,6 +345,13 @@ class Settings:
         group="storage",
         metavar="PATH",
     )
+    slots_dir: str | None = _option(
+        "text",
+        None,
+        "folder in which clients of llama-server's routes may save what slots hold (default: they "
+        "may not)",
+        metavar="PATH",
+    )
     database_url: str | None = _option(
         "text",
         None,

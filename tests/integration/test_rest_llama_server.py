@@ -6,6 +6,7 @@ from __future__ import annotations
 import http.client
 import json
 import time
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+needs_llama = pytest.mark.skipif(
+    find_spec("llama_cpp") is None, reason="llama-cpp-python is not installed"
+)
 FIM = ("<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>")
 GREEDY = {"temperature": 0, "n_predict": 12}
 PROMPT = "Once upon a time"
@@ -247,13 +251,13 @@ def test_an_infill_fills_by_the_models_own_marks(tmp_path: Path) -> None:
         assert "input_prefix was cut" in answer["warnings"][0]
 
 
+@needs_llama
 def test_documents_are_ranked_by_a_model_that_was_made_for_it(
     tmp_path: Path, server: Server
 ) -> None:
     body = {"query": "which animal", "documents": ["a panda", "hello", "it is a bear", "no"]}
     code, told = server.post("/rerank", body)
     assert (code, told["error"]["type"]) == (501, "not_supported_error")
-    pytest.importorskip("llama_cpp")
     model = make_model(tmp_path / "rank.gguf", "bert-reranker")
     with serve(dialects="llama-server", model=model) as running:
         code, whole = running.post("/rerank", body)
@@ -269,8 +273,8 @@ def test_documents_are_ranked_by_a_model_that_was_made_for_it(
         assert scraped(running)["prompt_tokens_total"] > 0
 
 
+@needs_llama
 def test_adapters_change_the_answer_as_strongly_as_they_are_told(tmp_path: Path) -> None:
-    pytest.importorskip("llama_cpp")
     model = make_llama(tmp_path / "tiny.gguf")
     adapter = make_lora(tmp_path / "lora.gguf")
     asked = {"prompt": "Far away", "n_probs": 5, "n_predict": 4, "temperature": 0}
@@ -289,6 +293,37 @@ def test_adapters_change_the_answer_as_strongly_as_they_are_told(tmp_path: Path)
         assert running.get("/lora-adapters")[1][0]["scale"] == 1.0
         assert probs() == full
         assert probs(lora=[]) == plain
+
+
+@needs_llama
+def test_slots_are_saved_restored_and_erased_across_a_restart(tmp_path: Path) -> None:
+    model = chat_model(tmp_path)
+    settings = {
+        "dialects": "llama-server", "model": model, "backend": "llama-cpp-python",
+        "slots_dir": tmp_path / "slots", "n_parallel": 2,
+    }  # fmt: skip
+    asked = {"prompt": "Once upon a time there was a small dog who", **GREEDY}
+
+    def evaluated(slot: int) -> int:
+        answer = complete(running, id_slot=slot, **asked)
+        assert answer["content"] == text
+        found: int = answer["timings"]["prompt_n"]
+        return found
+
+    with serve(**settings) as running:
+        first = complete(running, id_slot=1, **asked)
+        text, whole = first["content"], first["timings"]["prompt_n"]
+        assert whole == first["tokens_evaluated"]
+        code, saved = running.post("/slots/1?action=save", {"filename": "dog.bin"})
+        assert (code, saved["n_saved"]) == (200, first["tokens_cached"])
+        assert saved["n_written"] == (tmp_path / "slots" / "dog.bin").stat().st_size
+    with serve(**settings) as running:
+        code, restored = running.post("/slots/0?action=restore", {"filename": "dog.bin"})
+        assert (code, restored["n_restored"]) == (200, saved["n_saved"])
+        assert evaluated(0) == 1
+        code, erased = running.post("/slots/0?action=erase", {})
+        assert (code, erased["n_erased"]) == (200, first["tokens_cached"])
+        assert evaluated(0) == whole
 
 
 def test_a_client_that_goes_frees_its_slot(slow: Server) -> None:

@@ -28,6 +28,7 @@ from nitrolib.engine.request import (
     TokenProbs,
     Usage,
 )
+from nitrolib.engine.slot_state import SlotState
 from nitrolib.errors import (
     ContextOverflow,
     ModelAlreadyLoaded,
@@ -83,6 +84,7 @@ class FakeEngine:
     pieces, finish_reason, truncated: the answer of every generation.
     room: the context, in characters, for prompts that are cut to fit.
     special: names of control tokens, by id from 256 on.
+    states: what the slots hold.
     refuse: raised by submit. fail: raised after the pieces. load_error: raised by load.
     requests, embeds, loads: what came in.
     """
@@ -94,6 +96,7 @@ class FakeEngine:
         self.truncated = False
         self.room = 2048
         self.special = {"<s>": 256}
+        self.states: dict[int, SlotState] = {}
         self.notes: tuple[str, ...] = ()
         self.load_notes: tuple[str, ...] = ()
         self.refuse: Exception | None = None
@@ -204,6 +207,17 @@ class FakeEngine:
         self.embeds.append(inputs)
         one = isinstance(inputs, str) or isinstance(inputs[0], int)
         return FakeEmbedding(1 if one else len(inputs))
+
+    def save_slot(self, slot: int) -> SlotState:
+        if self.refuse is not None:
+            raise self.refuse
+        return self.states.get(slot, SlotState((), b""))
+
+    def restore_slot(self, slot: int, state: SlotState) -> None:
+        self.states[slot] = state
+
+    def erase_slot(self, slot: int) -> int:
+        return len(self.states.pop(slot, SlotState((), b"")).tokens)
 
     def set_lora_scales(self, scales: tuple[tuple[int, float], ...]) -> None:
         assert self.model is not None

@@ -72,6 +72,7 @@ WORDS: dict[str, tuple[Sequence[str], Any]] = {
     "ai_prompt": (["--ai-prompt", "A "], "A "),
     "data_dir": (["--data-dir", "/d"], "/d"),
     "models_dir": (["--models-dir", "/m"], "/m"),
+    "slots_dir": (["--slots-dir", "/s"], "/s"),
     "database_url": (["--database-url", "sqlite://"], "sqlite://"),
 }  # fmt: skip
 

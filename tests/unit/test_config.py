@@ -64,6 +64,7 @@ OTHERS: dict[str, Any] = {
     "ai_prompt": "é\n",
     "data_dir": "/data",
     "models_dir": "/data/models",
+    "slots_dir": "/data/slots",
     "database_url": "sqlite:///nitro.db",
 }
 

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from support.llama_rest import LlamaServer, events_of
 from support.rest_client import HELLO
 
 from nitrolib.adapters.rest.llama_server_embedding import normalized
+from nitrolib.engine.slot_state import SlotState
 from nitrolib.engine.status import LoraStatus, SlotStatus
-from nitrolib.errors import BackendError, ContextOverflow, Overloaded, Unsupported
+from nitrolib.errors import BackendError, Conflict, ContextOverflow, Overloaded, Unsupported
 from nitrolib.validation import document
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 FIM = {
     "<s>": 256, "<|fim_prefix|>": 257, "<|fim_suffix|>": 258, "<|fim_middle|>": 259,
@@ -491,6 +495,90 @@ def test_the_slots_are_told(rest: LlamaServer) -> None:
     assert (told["is_processing"], told["n_prompt_tokens_cache"]) == (True, 12)
     answer = rest.get("/slots?fail_on_no_slot=1")
     assert (answer.status, answer.json["error"]["type"]) == (503, "unavailable_error")
+
+
+def saving(folder: Path) -> LlamaServer:
+    """A server that saves slots, and whose first slot holds something."""
+    rest = LlamaServer(slots_dir=str(folder / "slots"))
+    rest.engine.states[0] = SlotState((1, 2, 3), b"\x00native\n", (0.5,))
+    return rest
+
+
+def test_a_slot_is_saved_restored_and_erased(tmp_path: Path) -> None:
+    rest = saving(tmp_path)
+    saved = rest.post("/slots/0?action=save", {"filename": "a.bin"}).json
+    assert saved.pop("timings")["save_ms"] >= 0
+    file = tmp_path / "slots" / "a.bin"
+    size = file.stat().st_size
+    assert saved == {"id_slot": 0, "filename": "a.bin", "n_saved": 3, "n_written": size}
+    assert [one.name for one in file.parent.iterdir()] == ["a.bin"]
+    state = rest.engine.states[0]
+    assert rest.post("/slots/0?action=erase").json == {"id_slot": 0, "n_erased": 3}
+    restored = rest.post("/slots/0?action=restore", {"filename": "a.bin"}).json
+    assert restored.pop("timings")["restore_ms"] >= 0
+    assert restored == {"id_slot": 0, "filename": "a.bin", "n_restored": 3, "n_read": size}
+    assert rest.engine.states[0] == state
+
+
+@pytest.mark.parametrize(
+    "name", ["../a", "a/b", "/etc/passwd", "..", ".", "", "a\\b", "C:a", "a\0b", "x" * 300, 5, None]
+)
+def test_a_slot_file_has_no_path(tmp_path: Path, name: Any) -> None:
+    rest = saving(tmp_path)
+    for action in ("save", "restore"):
+        answer = rest.post(f"/slots/0?action={action}", {"filename": name})
+        assert answer.status == 400
+        assert answer.json["error"]["param"] == "filename"
+    assert not (tmp_path / "slots").exists()
+
+
+def test_a_damaged_or_foreign_slot_file_is_not_restored(tmp_path: Path) -> None:
+    rest = saving(tmp_path)
+    assert rest.post("/slots/0?action=restore", {"filename": "gone"}).status == 404
+    rest.post("/slots/0?action=save", {"filename": "a"})
+    file = tmp_path / "slots" / "a"
+    whole = file.read_bytes()
+    before = dict(rest.engine.states)
+
+    def refused() -> str:
+        answer = rest.post("/slots/0?action=restore", {"filename": "a"})
+        assert (answer.status, answer.json["error"]["param"]) == (400, "filename")
+        assert rest.engine.states == before
+        return str(answer.json["error"]["message"])
+
+    for cut in range(0, len(whole), 7):
+        file.write_bytes(whole[:cut])
+        refused()
+        file.write_bytes(whole[:cut] + bytes([whole[cut] ^ 1]) + whole[cut + 1 :])
+        refused()
+    for wrong in (whole + b"x", b"[]\n", b"{}\n", b"\n", b"[" * 100_000):
+        file.write_bytes(wrong)
+        refused()
+    file.write_bytes(whole)
+    assert rest.engine.model is not None
+    rest.engine.model = replace(rest.engine.model, n_ctx=4096)
+    assert "another model" in refused()
+
+
+def test_slots_are_not_saved_unless_the_operator_says_where(rest: LlamaServer) -> None:
+    for action in ("save", "restore"):
+        answer = rest.post(f"/slots/0?action={action}", {"filename": "a"})
+        assert (answer.status, answer.json["error"]["type"]) == (501, "not_supported_error")
+    assert rest.post("/slots/0?action=erase", {}).json == {"id_slot": 0, "n_erased": 0}
+
+
+def test_what_a_backend_cannot_save_is_not_offered(tmp_path: Path) -> None:
+    rest = saving(tmp_path)
+    rest.engine.refuse = Unsupported("this backend does not save what slots hold")
+    assert rest.post("/slots/0?action=save", {"filename": "a"}).status == 501
+    rest.engine.refuse = Conflict("slot 0 is at work")
+    assert rest.post("/slots/0?action=save", {"filename": "a"}).status == 409
+
+
+def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    (tmp_path / "slots").write_text("a file is in the way")
+    rest = saving(tmp_path)
+    assert rest.post("/slots/0?action=save", {"filename": "a"}).status == 500
 
 
 def test_adapters_are_told_and_their_scales_set(rest: LlamaServer) -> None:
