@@ -204,8 +204,7 @@ class Settings:
     model: str | None = _option(
         "text",
         None,
-        "GGUF file to load, or the id of a model in the models folder (default: the bundled "
-        "model)",
+        "GGUF file to load, or the id of a model in the models folder (default: the bundled model)",
         group="model",
         metavar="PATH",
     )
