@@ -245,6 +245,8 @@ class Scheduler:
                 done = work.advance(self.runtime, slot.number)
         except NitroError as error:
             self._end(work.job, _always(error))
+            if isinstance(error, BackendError):  # perhaps NaN, which nobody shall go on from
+                self.slots.clear(slot)
             return
         except Exception as exc:  # this request's own: its neighbours go on
             log.exception("a request failed")

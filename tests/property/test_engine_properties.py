@@ -123,13 +123,14 @@ CAPABILITIES = ["copy", "shift", "shared_batch", "interrupt", "rows"]
     st.sampled_from([4, 32, 512]),
     st.sampled_from([None, 300, 500]),
     st.booleans(),
+    st.sampled_from([0, 3]),
 )
 def test_after_any_schedule_all_slots_are_free_and_the_records_true(
-    caplog, seed, n_seq, cont_batching, threshold, can, n_batch, room, recurrent
+    caplog, seed, n_seq, cont_batching, threshold, can, n_batch, room, recurrent, lookup
 ):
     """Random mixes of generations, choices, embeddings, cancellations, deadlines, faults and
-    clears; with too few cells for all, and decodes that are interrupted at any time. Whoever comes
-    through has the tokens it has alone."""
+    clears; with too few cells for all, decodes that are interrupted at any time, and tokens that
+    are guessed ahead. Whoever comes through has the tokens it has alone."""
     rng = random.Random(seed)
     if recurrent:
         can = can - {"copy", "shift"}
@@ -156,6 +157,7 @@ def test_after_any_schedule_all_slots_are_free_and_the_records_true(
         "clean_cache_threshold": threshold,
         "shared_context": room is not None,
         "ctx_len": room or 300 * n_seq,
+        "lookup": lookup,
     }
     with (
         fake_engine(runtime, engine={"max_queue": 200}, **options) as engine,

@@ -533,6 +533,7 @@ def test_nan_logits_are_a_backend_error_of_their_own_request(setup):
     with pytest.raises(BackendError):
         broken.result(10)
     assert sound.result(10).finish_reason == "length"
+    assert (runtime.length(0), runtime.length(1)) == (5, 0)  # nobody goes on from NaN
 
 
 def test_an_unexpected_error_while_sampling_ends_that_request_with_its_cause(setup, caplog):
