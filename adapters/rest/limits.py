@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Limiter"]
 
+_ROUNDING_S = 1e-7  # what sums of times may be wrong by
+
 
 @dataclass(slots=True)
 class _Client:
@@ -65,18 +67,16 @@ class Limiter:
     def _refresh(self, client: _Client, now: float) -> None:
         filled = client.tokens + (now - client.filled_at) * self._rate / self._period
         client.tokens, client.filled_at = min(filled, float(self._burst)), now
-        while client.accepted and now - client.accepted[0] >= self._period:
+        while client.accepted and now - client.accepted[0] >= self._period - _ROUNDING_S:
             client.accepted.popleft()
 
     def _wait(self, client: _Client, now: float) -> float:
-        # A token that is there but for rounding counts: a client that waits as it was told to must
-        # not be refused again.
-        missing = 1 - client.tokens
-        bucket = missing * self._period / self._rate if missing > 1e-9 else 0.0
-        log = 0.0
+        """Seconds to wait; 0 for less than rounding makes of none: a client that waits as it was
+        told to must not be refused again."""
+        wait = (1 - client.tokens) * self._period / self._rate
         if len(client.accepted) >= self._rate:
-            log = client.accepted[0] + self._period - now
-        return max(bucket, log)
+            wait = max(wait, client.accepted[0] + self._period - now)
+        return wait if wait > _ROUNDING_S else 0.0
 
     def _sweep(self, now: float) -> None:
         """Forget clients that have not sent anything for so long that nothing counts any more."""
