@@ -265,7 +265,7 @@ def _allowed(error: ValidationError) -> str | None:
     if rule == "enum":
         return "one of " + ", ".join(json.dumps(item) for item in limit if item is not None)
     if rule == "anyOf":
-        return " or ".join(branch["title"] for branch in limit)
+        return " or ".join(one["title"] for one in limit if one.get("type") != "null")
     if rule == "not":
         return f"anything but {json.dumps(limit.get('const'))}"
     words = _RULES.get(rule, f"valid against the rule {rule}: {{}}")

@@ -71,7 +71,7 @@ def read_array(document: str, name: str, field: str) -> list[Any]:
 def read_query(document: str, name: str) -> Body:
     """The query of the current request, as an object of the schema *name*: numbers and booleans
     are read out of their texts. An empty value is absent; a name given twice is refused, as
-    is whatever the schema refuses."""
+    is whatever the schema refuses. What it does not know is not among the fields."""
     rules = schema(document, name)
     fields: dict[str, Any] = {}
     for key, texts in request.args.lists():
@@ -81,7 +81,9 @@ def read_query(document: str, name: str) -> Body:
             )
         if texts[0]:
             fields[key] = _value(rules.fields.get(key, {}), texts[0])
-    ignore(*rules.unknown(fields))
+    for key in rules.unknown(fields):
+        ignore(key)
+        del fields[key]
     rules.check(fields)
     return Body({key: rules.whole(key, value) for key, value in fields.items()}, rules.defaults)
 
