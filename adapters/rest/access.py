@@ -74,7 +74,9 @@ class Access:
         elif origin is not None and self._allows(origin):
             response.headers["Access-Control-Allow-Origin"] = origin
         if origin is not None:
-            response.headers["Access-Control-Expose-Headers"] = "x-nitro-ignored, Retry-After"
+            response.headers["Access-Control-Expose-Headers"] = (
+                "x-nitro-ignored, x-request-id, Retry-After"
+            )
         return response
 
     def _allows(self, origin: str) -> bool:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .chat_answer import AnswerStyle
     from .service import Lease
 
-__all__ = ["Chat", "check_probs", "from_body", "own_field"]
+__all__ = ["Chat", "check_probs", "from_body", "lora", "own_field"]
 
 _NO_CHOICE = ("auto", "none")
 # Fields that ask for something that is not done here, and the values that ask for nothing.
@@ -113,7 +113,7 @@ def _request(
         id_slot=body.get("id_slot", -1),
         timings_per_token=body.get("timings_per_token", False),
         return_progress=body.get("return_progress", False),
-        lora=_lora(body),
+        lora=lora(body),
         constraint=plan.constraint,
         trigger=plan.trigger,
         shown=plan.shown,
@@ -121,7 +121,7 @@ def _request(
     )
 
 
-def _lora(body: Mapping[str, Any]) -> tuple[tuple[int, float], ...] | None:
+def lora(body: Mapping[str, Any]) -> tuple[tuple[int, float], ...] | None:
     """The strengths of LoRA adapters; None is those in force. What is not loaded is refused."""
     if "lora" not in body:
         return None

@@ -9,7 +9,7 @@ from nitrolib.errors import InvalidRequest, Unsupported
 from nitrolib.validation import shorten
 
 from . import chat_params
-from .chat_request import check_probs, own_field
+from .chat_request import check_probs, lora, own_field
 from .openai_completion_answer import TextCompletion
 
 if TYPE_CHECKING:
@@ -86,7 +86,6 @@ def _refuse_unsupported(body: Mapping[str, Any], listed: int | None) -> None:
     reasons = {
         "suffix": body.get("suffix") and "nothing is inserted before a suffix",
         "echo": body.get("echo") and listed is not None and "a prompt has no log probabilities",
-        "lora": body.get("lora") and "there are no adapters",
         "multimodal_data": body.get("multimodal_data") and "only texts are read",
     }
     for name, reason in reasons.items():
@@ -154,5 +153,6 @@ def _request(
         cache_prompt=body.get("cache_prompt", True),
         id_slot=body.get("id_slot", -1),
         timings_per_token=body.get("timings_per_token", False),
+        lora=lora(body),
         notes=() if note is None else (note,),
     )

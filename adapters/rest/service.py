@@ -82,9 +82,13 @@ class Service:
         """Load the model of the settings: the one asked for, the bundled one, or none."""
         if self.settings.no_model:
             return
-        from nitrolib.cli.model import model_path
+        from nitrolib.cli.model import load_options, model_path, parameters, template
 
-        self.load(model_path(self.settings), self.settings.load_options(), self._default_profile())
+        settings = self.settings
+        profile = Profile(
+            template=template(settings), stop=_stops(parameters(settings).get("stop", ()))
+        )
+        self.load(model_path(settings), load_options(settings), profile)
 
     def _default_profile(self) -> Profile:
         """How a model is talked to that came without prompts of its own."""

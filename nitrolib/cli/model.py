@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ..engine import Engine
     from ..models import ModelEntry
 
-__all__ = ["find_entry", "model_path", "open_engine", "parameters", "template"]
+__all__ = ["find_entry", "load_options", "model_path", "open_engine", "parameters", "template"]
 
 # Settings of loading that model.json may have as well: those given on purpose win.
 _LOADING = ("ctx_len", "n_parallel", "cont_batching", "ngl", "threads")
@@ -60,7 +60,7 @@ def open_engine(settings: Settings, **changes: Any) -> Engine:
     layers, a context or slots is told where loading came to something else."""
     from ..engine import Engine
 
-    options = _options(settings, {"warm_up": False, **changes})
+    options = load_options(settings, **{"warm_up": False, **changes})
     engine = Engine.open(model_path(settings), options=options, backend=settings.backend)
     model = engine.status().model
     if model is not None and _asked(settings):
@@ -89,7 +89,9 @@ def parameters(settings: Settings) -> dict[str, Any]:
     return found if most is None or most < 0 else {**found, "max_tokens": most}
 
 
-def _options(settings: Settings, changes: dict[str, Any]) -> LoadOptions:
+def load_options(settings: Settings, **changes: Any) -> LoadOptions:
+    """How the model of the settings is loaded: *changes*, then what was set on purpose, then what
+    its model.json says, then defaults."""
     options = settings.load_options(**changes)
     entry = find_entry(settings)
     if entry is None:

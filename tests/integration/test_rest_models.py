@@ -100,6 +100,28 @@ def test_a_name_that_the_registry_knows_starts_that_model(server: Server) -> Non
     assert server.loaded() == ["templated"]  # the other one, idle, made room
 
 
+def test_a_model_that_is_served_by_its_id_is_as_its_manifest_says(folder: Path) -> None:
+    server = Server(folder, model="prompted", ctx_len=2048)
+    try:
+        assert server.loaded() == ["prompted"]
+        assert server.prompt().startswith("Q: ")
+        with server.service.use() as lease:
+            assert lease.status.n_ctx == 128
+            assert lease.profile.stop == ("END",)
+    finally:
+        server.service.close()
+
+
+def test_what_the_operator_sets_goes_before_the_manifest(folder: Path) -> None:
+    server = Server(folder, model="prompted", ctx_len=64, user_prompt="ME: ")
+    try:
+        assert "ME: " in server.prompt()
+        with server.service.use() as lease:
+            assert lease.status.n_ctx == 64
+    finally:
+        server.service.close()
+
+
 def test_a_name_that_nobody_knows_is_answered_by_the_loaded_model_and_reported(
     server: Server,
 ) -> None:

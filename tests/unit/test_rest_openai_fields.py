@@ -119,6 +119,7 @@ COMPLETION: dict[str, Row] = {
     "id_slot": Row(3, field("id_slot"), 3),
     "json_schema": Row({"type": "array"}, param("json_schema"), '{"type": "array"}'),
     "logprobs": Row(2, choice("logprobs", "token_logprobs"), [-0.25, -0.25]),
+    "lora": Row([], field("lora"), ()),
     "max_tokens": Row(9, param("max_tokens"), 9),
     "model": Row("fake.gguf", lambda _request, answer: answer.json["model"], "fake.gguf"),
     "n": Row(3, lambda _request, answer: len(answer.json["choices"]), 3),
@@ -165,7 +166,6 @@ HONOURED = {COMPLETE: COMPLETION, RESPOND: RESPONSE}
 
 REFUSED: dict[str, dict[str, Any]] = {
     COMPLETE: {
-        "lora": [{"id": 0, "scale": 1.0}],
         "multimodal_data": ["aGk="],
         "suffix": "the end",
     },
@@ -182,7 +182,7 @@ REFUSED: dict[str, dict[str, Any]] = {
     },
 }
 ASKS_FOR_NOTHING: dict[str, dict[str, Any]] = {
-    COMPLETE: {"lora": [], "multimodal_data": [], "suffix": ""},
+    COMPLETE: {"multimodal_data": [], "suffix": ""},
     RESPOND: {
         "background": False,
         "context_management": [],
