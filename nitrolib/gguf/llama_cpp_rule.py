@@ -302,17 +302,35 @@ def _check_sections(candidate: Candidate) -> None:
 
 
 def _check_window(candidate: Candidate) -> None:
-    """The library asserts that some layer slides where there is a window."""
+    """The library asserts that some layer slides where there is a window, and in encoders makes a
+    mask for each kind of layer whether or not there is one."""
     window = candidate.metadata.integer(candidate.full(".attention.sliding_window"))
     key = candidate.full(".attention.sliding_window_pattern")
-    if window == 0 or key not in candidate.metadata:
+    encoder = _ENCODER_PATTERNS.get(candidate.info.architecture)
+    if window == 0 or (window is None if encoder else key not in candidate.metadata):
         return
-    if candidate.metadata.entry(key).type == ARRAY:
-        slides = bool(candidate.metadata.numbers(key).any())
-    else:
-        slides = candidate.metadata.integer(key) != 1
-    if not slides:
+    slides = _sliding_layers(candidate, key, *(encoder or (0, False)))
+    if not slides.any():
         candidate.refuse("there is a sliding window, and no layer that has it", key=key)
+    if encoder is not None and slides.all():
+        candidate.refuse("every layer has the sliding window", key=key)
+
+
+# Architecture -> every how many layers one is without the window, and whether it is the first.
+_ENCODER_PATTERNS = {"gemma-embedding": (6, False), "modern-bert": (3, True)}
+
+
+def _sliding_layers(candidate: Candidate, key: str, every: int, first: bool) -> NDArray[np.bool_]:
+    """Which layers have a sliding window, as the library reckons it from the pattern."""
+    n_layer = candidate.info.n_layer
+    if key in candidate.metadata:
+        if candidate.metadata.entry(key).type == ARRAY:
+            return candidate.metadata.numbers(key)[:n_layer].astype(np.bool_)
+        every = candidate.metadata.integer(key) or 0
+    if every == 0:
+        return np.ones(n_layer, np.bool_)
+    slides: NDArray[np.bool_] = np.arange(n_layer) % every != (0 if first else every - 1)
+    return slides
 
 
 # Experts ------------------------------------------------------------------------------------------

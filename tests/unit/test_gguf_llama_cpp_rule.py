@@ -32,6 +32,16 @@ def refusal(path: Path, draft: Draft) -> ModelFileError:
     return caught.value
 
 
+def renamed(draft: Draft, before: str, after: str) -> Draft:
+    """The draft as one of another architecture."""
+    draft.metadata = [
+        (name.replace(f"{before}.", f"{after}.", 1) if isinstance(name, str) else name, value)
+        for name, value in draft.metadata
+    ]
+    draft["general.architecture"] = string(after)
+    return draft
+
+
 @pytest.mark.parametrize("quant", QUANTS)
 def test_every_type_passes(tmp_path: Path, quant: str) -> None:
     path = llama_draft(shape=DIM_256, quant=quant).write(tmp_path / "m.gguf")
@@ -236,6 +246,18 @@ def test_a_window_needs_a_layer_that_slides(tmp_path: Path, pattern: Value) -> N
     verify(draft.write(tmp_path / "m.gguf"), LLAMA_CPP)
 
 
+@pytest.mark.parametrize("architecture", ["gemma-embedding", "modern-bert"])
+def test_an_encoder_with_a_window_has_layers_of_both_kinds(
+    tmp_path: Path, architecture: str
+) -> None:
+    draft = renamed(model_draft("gemma3"), "gemma3", architecture)
+    verify(draft.write(tmp_path / "m.gguf"), LLAMA_CPP)
+    key = f"{architecture}.attention.sliding_window_pattern"
+    for pattern in (array(gd.BOOL, [1, 1]), array(gd.BOOL, [0, 0]), u32(1), u32(0)):
+        draft[key] = pattern
+        assert refusal(tmp_path, draft).key == key
+
+
 @pytest.mark.parametrize(
     ("architecture", "key", "value"),
     [
@@ -254,12 +276,7 @@ def test_a_window_needs_a_layer_that_slides(tmp_path: Path, pattern: Value) -> N
 def test_what_single_architectures_assert_is_checked(
     tmp_path: Path, architecture: str, key: str, value: Value | None
 ) -> None:
-    draft = llama_draft()
-    draft.metadata = [
-        (name.replace("llama.", f"{architecture}.", 1) if isinstance(name, str) else name, one)
-        for name, one in draft.metadata
-    ]
-    draft["general.architecture"] = string(architecture)
+    draft = renamed(llama_draft(), "llama", architecture)
     for name in ("layers_per_stack", "l_cycles"):
         draft[f"hrm_text.hrm.{name}"] = u32(1)
     if value is not None:
