@@ -25,9 +25,9 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def server(model: Path) -> Iterator[Server]:
+def server(model: Path, backend: str) -> Iterator[Server]:
     # A due cleaning of the cache lets nobody pass until all slots are idle: not wanted here.
-    options = {"n_parallel": 2, "cont_batching": 1, "clean_cache_threshold": 0}
+    options = {"n_parallel": 2, "cont_batching": 1, "clean_cache_threshold": 0, "backend": backend}
     with serve(model=model, api_key="sk-local", **options) as running:
         yield running
 

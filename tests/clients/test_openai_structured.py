@@ -43,9 +43,9 @@ CLOCK = function("clock")
 
 
 @pytest.fixture(scope="module")
-def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenAI]:
+def client(tmp_path_factory: pytest.TempPathFactory, backend: str) -> Iterator[OpenAI]:
     model = chat_model(tmp_path_factory.mktemp("model"))
-    options = {"n_parallel": 2, "cont_batching": 1, "clean_cache_threshold": 0}
+    options = {"n_parallel": 2, "cont_batching": 1, "clean_cache_threshold": 0, "backend": backend}
     with (
         serve(model=model, **options) as server,
         OpenAI(base_url=f"{server.url}/v1", api_key="-", max_retries=0) as made,

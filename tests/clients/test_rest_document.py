@@ -21,9 +21,9 @@ EXAMPLES = [code for code in BLOCKS if "OpenAI(" in code]
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def server(tmp_path_factory: pytest.TempPathFactory, backend: str) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("model")
-    with serve(model=chat_model(folder), data_dir=folder / "data") as running:
+    with serve(model=chat_model(folder), backend=backend, data_dir=folder / "data") as running:
         yield running
 
 

@@ -17,9 +17,9 @@ N_CTX = 96
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def server(tmp_path_factory: pytest.TempPathFactory, backend: str) -> Iterator[Server]:
     model = chat_model(tmp_path_factory.mktemp("model"))
-    with serve(model=model, ctx_len=N_CTX, clean_cache_threshold=0) as running:
+    with serve(model=model, backend=backend, ctx_len=N_CTX, clean_cache_threshold=0) as running:
         yield running
 
 

@@ -27,10 +27,10 @@ ENDLESS = {"messages": SHORT, "ignore_eos": True, "max_tokens": -1}
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def server(tmp_path_factory: pytest.TempPathFactory, backend: str) -> Iterator[Server]:
     model = slow_model(tmp_path_factory.mktemp("model"))
     # A due cleaning of the cache lets nobody pass until all slots are idle: not wanted here.
-    options = {"n_parallel": 2, "cont_batching": 1, "clean_cache_threshold": 0}
+    options = {"n_parallel": 2, "cont_batching": 1, "clean_cache_threshold": 0, "backend": backend}
     with serve(model=model, ctx_len=8192, **options) as running:
         yield running
 
@@ -134,10 +134,11 @@ def test_two_clients_stream_at_once_and_both_progress(server: Server) -> None:
 
 
 def test_health_status_and_unload_are_answered_while_slots_and_queue_are_full(
-    tmp_path_factory: pytest.TempPathFactory,
+    tmp_path_factory: pytest.TempPathFactory, backend: str
 ) -> None:
     model = slow_model(tmp_path_factory.mktemp("model"))
-    with serve(model=model, ctx_len=2048, max_queue=3) as full, ExitStack() as stack:
+    options = {"ctx_len": 2048, "max_queue": 3, "backend": backend}
+    with serve(model=model, **options) as full, ExitStack() as stack:
         for _ in range(4):
             stack.enter_context(full.send(CHAT, {**ENDLESS, "stream": True}))
         full.wait_until(lambda data: (data["running"], data["waiting"]) == (1, 3))

@@ -35,14 +35,14 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def server(model: Path) -> Iterator[Server]:
-    with serve(model=model) as running:
+def server(model: Path, backend: str) -> Iterator[Server]:
+    with serve(model=model, backend=backend) as running:
         yield running
 
 
 @pytest.fixture
-def empty() -> Iterator[Server]:
-    with serve(no_model=1) as running:
+def empty(backend: str) -> Iterator[Server]:
+    with serve(no_model=1, backend=backend) as running:
         yield running
 
 
@@ -306,9 +306,11 @@ def test_a_model_that_was_asked_for_and_is_broken_stops_the_start(tmp_path: Path
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
-def test_the_server_ends_when_told_to_with_a_stream_open(tmp_path: Path, how: int) -> None:
+def test_the_server_ends_when_told_to_with_a_stream_open(
+    tmp_path: Path, how: int, backend: str
+) -> None:
     tiny = make_llama(tmp_path / "tiny.gguf", n_ctx_train=2048)
-    with serve(model=tiny) as running:
+    with serve(model=tiny, backend=backend) as running:
         body = {"messages": HELLO, "stream": True, "ignore_eos": True, "max_tokens": -1}
         with running.send(CHAT, body) as connection:
             answer = http.client.HTTPResponse(connection)
@@ -321,9 +323,11 @@ def test_the_server_ends_when_told_to_with_a_stream_open(tmp_path: Path, how: in
         assert "Traceback" not in running.log
 
 
-def test_a_stream_on_a_model_that_is_unloaded_ends_with_an_error_event(tmp_path: Path) -> None:
+def test_a_stream_on_a_model_that_is_unloaded_ends_with_an_error_event(
+    tmp_path: Path, backend: str
+) -> None:
     tiny = make_llama(tmp_path / "tiny.gguf", n_ctx_train=8192)
-    with serve(model=tiny, ctx_len=8192) as running:
+    with serve(model=tiny, ctx_len=8192, backend=backend) as running:
         body = {"messages": HELLO, "stream": True, "ignore_eos": True, "max_tokens": -1}
         with running.send(CHAT, body) as connection:
             answer = http.client.HTTPResponse(connection)

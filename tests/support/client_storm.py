@@ -164,10 +164,12 @@ def at_rest(data: dict[str, object]) -> bool:
     return idle and data["running"] == 0 and data["waiting"] == 0
 
 
-def storm(folder: Path, seconds: float, threads: int, seed: int = 0) -> Counter[tuple[str, str]]:
+def storm(
+    folder: Path, seconds: float, threads: int, seed: int = 0, backend: str = "auto"
+) -> Counter[tuple[str, str]]:
     """A server with a model of two slots under a storm of *threads* clients."""
     model = chat_model(folder)
-    settings = {"n_parallel": 2, "cont_batching": 1, "max_queue": 12}
+    settings = {"n_parallel": 2, "cont_batching": 1, "max_queue": 12, "backend": backend}
     with serve(model=model, **settings) as server:
         return Storm(server, model, threads, seed).run(seconds)
 

@@ -21,6 +21,12 @@ SLOW = Shape(n_embd=512, n_layer=8, n_head=8, n_head_kv=8, n_ff=1408, n_vocab=51
 EXACT = {"ctransformers": "Q8_0", "llama-cpp-python": "F32"}
 
 
+def exact_chat_model(folder: Path, backend: str) -> Path:
+    """A model to chat with, of random weights, whose answers depend on the request alone."""
+    path = folder / "exact.gguf"
+    return make_llama(path, quant=EXACT[backend], n_ctx_train=2048)
+
+
 def exact_options(backend: str) -> dict[str, Any]:
     """The load options that go with EXACT."""
     return {} if backend == "ctransformers" else {"flash_attention": False}
