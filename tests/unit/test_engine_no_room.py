@@ -81,6 +81,25 @@ def test_nothing_is_told_twice_of_an_answer_that_was_set_back():
         assert first.result(10)
 
 
+def test_progress_is_told_once_of_a_prompt_that_was_set_back_half_evaluated():
+    runtime, engine = crowded(200, n_seq=2, n_ctx=400, ctx_len=400)
+    with engine:
+        brake = Brake(runtime)
+        first = ask(engine, 20, 20, 1)
+        brake.wait()
+        brake.step()
+        second = ask(engine, 190, 3, 2, return_progress=True)
+        brake.release()
+        told = [chunk.progress.processed for chunk in second if chunk.progress]
+        assert told == [0, 128, 190]
+        assert engine.status().counters.set_back == 1
+        done = second.result(10)
+        assert done.token_ids == alone(190, 3, 2).token_ids
+        assert (done.timings.cache_n, done.timings.prompt_n) == (0, 190)
+        assert first.result(10)
+        assert_at_rest(engine)
+
+
 def until_set_back(engine, brake, n_running=2):
     """Let the loop run until somebody was set back: at first all run, then one waits."""
     brake.wait()
@@ -108,7 +127,7 @@ def test_nobody_is_let_in_until_a_slot_is_given_back():
         assert until > 5
         assert first.result().usage.completion_tokens == 60
         # from then on the first is done, and whoever was set back is evaluated again
-        assert [n for _, n, _ in steps[until]][0] > 20
+        assert next(n for _, n, _ in steps[until]) > 20
         assert_at_rest(engine)
 
 
