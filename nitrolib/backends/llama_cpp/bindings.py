@@ -7,12 +7,14 @@ The structures go by value, so a library of another version would read and write
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import ctypes
 import importlib
 import importlib.metadata
 import os
 import re
+import sys
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -238,7 +240,17 @@ def _open() -> Native:
             hint=f"{INSTALL_HINT} --force-reinstall --no-cache-dir",
         ) from error
     _check_layout(c, version)
+    atexit.register(_close_package_files)
     return Native(c, version)
+
+
+def _close_package_files() -> None:
+    """The package keeps /dev/null open for its own silence, and leaves it so at exit: a warning."""
+    utils = sys.modules.get(f"{MODULE}._utils")
+    for name in ("outnull_file", "errnull_file"):
+        file = getattr(utils, name, None)
+        if file is not None:
+            file.close()
 
 
 def prepare_environment() -> None:
