@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from . import bodies, chat
-from .chat import ChatDialect
-from .chat_answer import AnswerStyle
+from .chat import AnswerStyle, ChatDialect
 from .service import service
 
 if TYPE_CHECKING:
@@ -25,7 +24,7 @@ _LIMITS = ("max_tokens", "max_completion_tokens")
 
 def chat_completion() -> ResponseReturnValue:
     """POST /v1/chat/completions"""
-    return chat.answer(CHAT)
+    return chat.respond(CHAT)
 
 
 def defaults_of(lease: Lease, defaults: Mapping[str, Any]) -> Mapping[str, Any]:

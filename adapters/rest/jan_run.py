@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from nitrolib.errors import Cancelled, Conflict, NitroError, NotFound
 from nitrolib.store import ACTIVE, new_id, text_part
 
-from .chat_answer import usage_json
+from .chat.answer import usage_json
 from .jan_objects import message_json, run_json
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from nitrolib.engine.request import Completion
     from nitrolib.store import Message, Run, Store
 
-    from .chat_answer import AnswerForm
+    from .chat.answer import AnswerForm
     from .jan_state import State
 
 __all__ = ["DONE", "Answering", "encode"]

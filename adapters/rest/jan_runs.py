@@ -11,7 +11,8 @@ from nitrolib.errors import Conflict, InvalidRequest
 from nitrolib.store import ACTIVE
 from nitrolib.validation import schema
 
-from . import bodies, chat, chat_request
+from . import bodies, chat
+from .chat import request
 from .jan_chat import CHAT, defaults_of
 from .jan_messages import add_message
 from .jan_objects import list_json, page_query, run_json
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from nitrolib.store import Run as StoredRun
     from nitrolib.store import Store, Thread
 
-    from .chat_request import Chat
+    from .chat.request import Chat
     from .jan_run_plan import RunPlan
     from .service import Lease
 
@@ -153,4 +154,4 @@ def _begin(
     messages = store.messages.list(thread.id, limit=None, order="asc").data
     defaults = defaults_of(lease, schema("jan", CHAT.request).defaults)
     chat_fields = chat_body(plan, messages)
-    return run, chat_request.from_body(chat_fields, defaults, lease, CHAT.style, stream=stream)
+    return run, request.from_body(chat_fields, defaults, lease, CHAT.style, stream=stream)

@@ -28,8 +28,7 @@ from . import (
     llama_server_status,
     llama_server_text,
 )
-from .chat import ChatDialect, select
-from .chat_answer import AnswerStyle
+from .chat import AnswerStyle, ChatDialect, select
 from .dialects import Dialect, add_route
 from .running import Run
 
@@ -145,7 +144,7 @@ def _answer(
 
 
 def chat_completion() -> ResponseReturnValue:
-    return chat.answer(CHAT)
+    return chat.respond(CHAT)
 
 
 def apply_template() -> ResponseReturnValue:

@@ -6,8 +6,9 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from . import chat_details, sse
-from .chat_probs import logprobs
+from . import sse
+from .chat import details
+from .chat.probs import logprobs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -81,7 +82,7 @@ def settings(
     request: GenerationRequest, vocabulary: Vocabulary, *, seed: int | None, stream: bool
 ) -> dict[str, Any]:
     """`generation_settings`, with all the names that llama.cpp's server has."""
-    found = chat_details.settings(request, seed=seed, stream=stream)
+    found = details.settings(request, seed=seed, stream=stream)
     if request.params.ignore_eos:
         found["logit_bias"] += [{"bias": None, "token": token} for token in sorted(vocabulary.eog)]
     return {
@@ -117,19 +118,19 @@ def _final(index: int, result: Completion, form: AnswerForm, *, stream: bool) ->
         "generation_settings": settings(
             form.request, form.vocabulary, seed=result.seed, stream=stream
         ),
-        "prompt": chat_details.text(result.prompt_token_ids, form.vocabulary),
+        "prompt": details.text(result.prompt_token_ids, form.vocabulary),
         "has_new_line": "\n" in result.text,
         "truncated": result.truncated,
         "stop_type": result.stop_type,
         "stopping_word": result.stop or "",
         "tokens_cached": result.tokens_cached,
-        "timings": chat_details.timings(result.timings),
+        "timings": details.timings(result.timings),
     }
     if form.listed and not stream:
         answer["completion_probabilities"] = _probs(result.probs, form)
     if result.notes:
         answer["warnings"] = list(result.notes)
-    return chat_details.select(answer, form.fields) if form.fields else answer
+    return details.select(answer, form.fields) if form.fields else answer
 
 
 class _Streamed:
@@ -146,11 +147,11 @@ class _Streamed:
         form = self._form
         beside: dict[str, Any] = {}
         if form.request.timings_per_token and chunk.timings is not None:
-            beside["timings"] = chat_details.timings(chunk.timings)
+            beside["timings"] = details.timings(chunk.timings)
         if chunk.progress is not None:
             self._evaluated = chunk.progress.total
             if form.progress:
-                told = {"prompt_progress": chat_details.progress(chunk.progress)}
+                told = {"prompt_progress": details.progress(chunk.progress)}
                 yield self._partial("", (), {**beside, **told})
         yield from self._text(chunk, beside)
         if chunk.finish_reason is not None:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from nitrolib.errors import Unsupported
 from nitrolib.validation import shorten
 
-from . import bodies, chat_params, llama_server_lora
-from .chat_request import check_probs
+from . import bodies, llama_server_lora
+from .chat import params as chat_params
+from .chat.request import check_probs
 from .llama_server_answer import AnswerForm
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from flask import jsonify
 
 from nitrolib.errors import InvalidRequest
 
-from . import bodies, chat_details
-from .chat import select
+from . import bodies
+from .chat import details, select
 
 if TYPE_CHECKING:
     from flask.typing import ResponseReturnValue
@@ -43,7 +43,7 @@ def detokenize() -> ResponseReturnValue:
     with select(body) as lease:
         vocabulary = lease.engine.vocabulary
     _check(ids, vocabulary, "tokens")
-    return jsonify({"content": chat_details.text(ids, vocabulary)})
+    return jsonify({"content": details.text(ids, vocabulary)})
 
 
 def _ids(content: Any, engine: Engine, *, special: bool, add_bos: bool) -> list[int]:

@@ -81,7 +81,7 @@ def status() -> ResponseReturnValue:
 
 
 def chat_completion() -> ResponseReturnValue:
-    return chat.answer(CHAT)
+    return chat.respond(CHAT)
 
 
 def apply_template() -> ResponseReturnValue:

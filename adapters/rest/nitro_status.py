@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from nitrolib.validation import schema
 
-from .chat_params import sampling
+from .chat.params import sampling
 
 if TYPE_CHECKING:
     from nitrolib.engine.request import ModelStatus

@@ -12,8 +12,7 @@ from nitrolib.errors import InvalidRequest, ModelNotFound
 
 from . import bodies, chat, openai_completions, openai_model, openai_responses
 from . import embeddings as vectors
-from .chat import ChatDialect
-from .chat_answer import AnswerStyle
+from .chat import AnswerStyle, ChatDialect
 from .dialects import Dialect, add_route
 from .ids import random_id
 from .problem import Problem, openai_body
@@ -77,7 +76,7 @@ def _name(response: Response) -> Response:
 
 def chat_completion() -> ResponseReturnValue:
     """POST /v1/chat/completions"""
-    return chat.answer(CHAT)
+    return chat.respond(CHAT)
 
 
 def completion() -> ResponseReturnValue:

@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from . import chat_details
+from .chat import details
 from .ids import random_id
 from .openai_logprobs import LogprobTable, log_of
 
@@ -58,7 +58,7 @@ class TextCompletion:
         }
         if self.verbose:
             request = self.requests[0]
-            answer |= chat_details.details(prompts[0], request, self.vocabulary, stream=False)
+            answer |= details.details(prompts[0], request, self.vocabulary, stream=False)
         notes = list(dict.fromkeys(note for result in results for note in result.notes))
         return {**answer, "warnings": notes} if notes else answer
 
@@ -131,7 +131,7 @@ class _Streamed:
             choice["tokens"] = list(chunk.token_ids)
         beside = self._beside() if chunk.finish_reason is not None else {}
         if chunk.timings is not None and self._generation.request.timings_per_token:
-            beside["timings"] = chat_details.timings(chunk.timings)
+            beside["timings"] = details.timings(chunk.timings)
         return {"choices": [choice], **beside}
 
     def _beside(self) -> dict[str, Any]:
@@ -140,7 +140,7 @@ class _Streamed:
         request = asked.requests[self._index // asked.n]
         found: dict[str, Any] = {}
         if asked.verbose:
-            found = chat_details.details([result], request, asked.vocabulary, stream=True)
+            found = details.details([result], request, asked.vocabulary, stream=True)
         return {**found, "warnings": list(result.notes)} if result.notes else found
 
 

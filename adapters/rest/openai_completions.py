@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from nitrolib.errors import InvalidRequest, Unsupported
 from nitrolib.validation import shorten
 
-from . import chat_params
-from .chat_request import check_probs, lora, own_field
+from .chat import params as chat_params
+from .chat.request import check_probs, lora, own_field
 from .openai_completion_answer import TextCompletion
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .chat_probs import logprobs
+from .chat.probs import logprobs
 from .ids import random_id
 
 if TYPE_CHECKING:

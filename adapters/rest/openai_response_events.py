@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from nitrolib.engine import Generation
     from nitrolib.engine.request import Completion, TokenProbs
 
-    from .chat_answer import AnswerForm
-    from .chat_message import MessageReader
+    from .chat.answer import AnswerForm
+    from .chat.message import MessageReader
     from .openai_output import Event
     from .openai_response import ResponseForm
 

@@ -10,8 +10,8 @@ from flask import jsonify
 from nitrolib.errors import InvalidRequest
 from nitrolib.validation import schema
 
-from . import bodies, chat_request, openai_kept, sse
-from .chat_answer import AnswerStyle
+from . import bodies, openai_kept, sse
+from .chat import AnswerStyle, request
 from .openai_items import Dialogue, read_items
 from .openai_model import select
 from .openai_response import ResponseForm
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from flask.typing import ResponseReturnValue
 
-    from .chat_answer import AnswerForm
+    from .chat.answer import AnswerForm
 
 __all__ = ["cancel", "create", "delete", "input_items", "retrieve"]
 
@@ -106,7 +106,7 @@ def _begin(body: Mapping[str, Any], dialogue: Dialogue) -> tuple[Run, AnswerForm
     """Start the answer to *dialogue*, and say what it shows."""
     lease = select(body)
     try:
-        asked = chat_request.from_body(
+        asked = request.from_body(
             chat_body(body, dialogue, _sampling()),
             schema("openai", "ChatCompletionRequest").defaults,
             lease,

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.rest_client import Rest
 
-from nitrolib.adapters.rest.chat_details import select
-from nitrolib.adapters.rest.chat_message import MessageReader
+from nitrolib.adapters.rest.chat.details import select
+from nitrolib.adapters.rest.chat.message import MessageReader
 from nitrolib.prompt import Message, PromptTemplate, Tool, prepare_chat
 from nitrolib.validation import schema
 

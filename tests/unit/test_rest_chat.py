@@ -281,11 +281,11 @@ def test_details_come_when_asked_for_or_with_a_field_of_their_dialect(
 
 
 def test_fields_that_bring_details_are_known_fields() -> None:
-    from nitrolib.adapters.rest import chat_details
+    from nitrolib.adapters.rest.chat import details
 
     known = schema("nitro", "ChatCompletionRequest").properties
-    assert known >= chat_details._TELLING
-    assert not chat_details._TELLING & {"messages", "temperature", "seed", "logprobs", "n", "stop"}
+    assert known >= details._TELLING
+    assert not details._TELLING & {"messages", "temperature", "seed", "logprobs", "n", "stop"}
 
 
 def test_details_tell_what_was_done(rest: Rest) -> None:
@@ -324,7 +324,7 @@ def test_timings_count_the_first_token_with_the_prompt(rest: Rest) -> None:
 
 
 def test_timings_of_one_token_have_no_rate() -> None:
-    from nitrolib.adapters.rest.chat_details import timings
+    from nitrolib.adapters.rest.chat.details import timings
     from nitrolib.engine.request import Timings
 
     found = timings(Timings(queue_s=0, prefill_s=0, decode_s=0, predicted_n=1))

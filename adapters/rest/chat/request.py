@@ -8,17 +8,18 @@ from typing import TYPE_CHECKING, Any
 from nitrolib.errors import InvalidRequest, Unsupported
 from nitrolib.validation import shorten
 
-from . import chat_details, chat_params, chat_probs
-from .chat_answer import AnswerForm
-from .chat_prompt import Conversation
+from . import details, probs
+from . import params as chat_params
+from .answer import AnswerForm
+from .prompt import Conversation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from nitrolib.engine.request import GenerationRequest
 
-    from .chat_answer import AnswerStyle
-    from .service import Lease
+    from ..service import Lease
+    from .answer import AnswerStyle
 
 __all__ = ["Chat", "check_probs", "from_body", "lora", "own_field"]
 
@@ -60,7 +61,7 @@ def from_body(
     """
     _refuse_unsupported(body)
     n: int = body.get("n", 1)
-    listed = chat_probs.asked(body)
+    listed = probs.asked(body)
     conversation = Conversation(body, lease.template, lease.engine)
     request = _request(body, defaults, lease, conversation, listed)
     if listed:
@@ -69,7 +70,7 @@ def from_body(
         request=request,
         probs=listed,
         tokens=body.get("return_tokens", False),
-        vocabulary=lease.engine.vocabulary if chat_details.wanted(body) else None,
+        vocabulary=lease.engine.vocabulary if details.wanted(body) else None,
         fields=tuple(body.get("response_fields", ())),
         usage_event=bool((body.get("stream_options") or {}).get("include_usage")),
         plan=conversation.plan,
@@ -138,7 +139,7 @@ def check_probs(
     tokens = model.n_ctx if most is None else most
     if request.context_policy != "shift":
         tokens = min(tokens, model.n_ctx)
-    chat_probs.check_amount(min(listed, model.n_vocab), tokens, n, stream=stream)
+    probs.check_amount(min(listed, model.n_vocab), tokens, n, stream=stream)
 
 
 def _refuse_unsupported(body: Mapping[str, Any]) -> None:

@@ -6,10 +6,10 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from .chat_details import details, progress, select, timings
-from .chat_message import MessageReader
-from .chat_probs import logprobs
-from .ids import random_id
+from ..ids import random_id
+from .details import details, progress, select, timings
+from .message import MessageReader
+from .probs import logprobs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -54,7 +54,7 @@ class AnswerForm:
     probs: tokens listed with each token of the answer; None is no logprobs at all.
     tokens: token ids in every choice.
     vocabulary: the model's, where details are wanted (settings, prompt, counts and timings, see
-        `chat_details`); else None.
+        `details`); else None.
     fields: paths that the answer is reduced to; empty is all of it.
     usage_event: a last event of a stream with the usage.
     plan: how the text is read; None is as text.

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from nitrolib.engine import Engine
     from nitrolib.sampling import SamplingParams
 
-    from .profile import Profile
+    from ..profile import Profile
 
 __all__ = ["biases", "constraint", "limit", "sampling"]
 

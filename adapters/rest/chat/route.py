@@ -9,20 +9,22 @@ from flask import jsonify, request
 
 from nitrolib.errors import InvalidRequest
 
-from . import bodies, chat_answer, chat_request
-from .chat_answer import AnswerStyle
-from .chat_prompt import Conversation
-from .running import Run
-from .service import service
+from .. import bodies
+from ..running import Run
+from ..service import service
+from . import answer
+from . import request as chat_request
+from .answer import AnswerStyle
+from .prompt import Conversation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from flask.typing import ResponseReturnValue
 
-    from .service import Lease
+    from ..service import Lease
 
-__all__ = ["ChatDialect", "answer", "apply_template", "select", "wants_stream"]
+__all__ = ["ChatDialect", "apply_template", "respond", "select", "wants_stream"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +52,7 @@ class ChatDialect:
     adjust: Callable[[dict[str, Any]], None] | None = None
 
 
-def answer(dialect: ChatDialect) -> ResponseReturnValue:
+def respond(dialect: ChatDialect) -> ResponseReturnValue:
     """Answer the chat in the current request."""
     body, defaults = _read(dialect)
     stream = wants_stream(body, dialect.stream)
@@ -70,8 +72,8 @@ def answer(dialect: ChatDialect) -> ResponseReturnValue:
         lease.close()
         raise
     if stream:
-        return run.stream(chat_answer.events(run.generations, asked.form))
-    return jsonify(chat_answer.completion(run.results(), asked.form))
+        return run.stream(answer.events(run.generations, asked.form))
+    return jsonify(answer.completion(run.results(), asked.form))
 
 
 def apply_template(dialect: ChatDialect) -> ResponseReturnValue:
