@@ -129,4 +129,8 @@ def test_a_constraint_that_allows_everything_changes_no_token(demo):
     pytest.importorskip("llguidance")
     free = SamplingParams(temperature=1, seed=5, max_tokens=40)
     held = replace(free, grammar="root ::= [^\\x00]*")
-    assert demo.complete("Once", free).token_ids == demo.complete("Once", held).token_ids
+    answers = []
+    for how in (free, held):
+        demo.clear_cache()  # a prefix that was evaluated in company is rounded otherwise
+        answers.append(demo.complete("Once", how).token_ids)
+    assert answers[0] == answers[1]
