@@ -20,7 +20,7 @@ class Stopper:
         self._text = ctypes.create_string_buffer(2)
         self.callback = callback_type(_address_of_strlen())
         self.data = ctypes.cast(self._text, ctypes.c_void_p)
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a garbage collection inside `stop` may call it again
         self._running = False
 
     def begin(self) -> None:
