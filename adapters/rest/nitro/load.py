@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from nitrolib.errors import InvalidRequest, Unsupported
 from nitrolib.validation import shorten
 
-from .profile import Profile
+from ..profile import Profile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

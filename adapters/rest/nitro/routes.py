@@ -14,13 +14,14 @@ from nitrolib.errors import (
     NitroError,
 )
 
-from . import bodies, chat, nitro_load, nitro_status
-from . import embeddings as vectors
-from .chat import ChatDialect
-from .dialects import Dialect, add_route
-from .nitro_errors import error_body, load_failed
-from .running import embed
-from .service import service
+from .. import bodies, chat
+from .. import embeddings as vectors
+from ..chat import ChatDialect
+from ..dialects import Dialect, add_route
+from ..running import embed
+from ..service import service
+from . import load, status
+from .errors import error_body, load_failed
 
 if TYPE_CHECKING:
     from flask.typing import ResponseReturnValue
@@ -50,8 +51,8 @@ def _either_prefix(_endpoint: str | None, values: dict[str, Any] | None) -> None
         values.pop("_engine", None)
 
 
-def load() -> ResponseReturnValue:
-    asked = nitro_load.from_body(*bodies.read("nitro", "LoadModelRequest"))
+def load_model() -> ResponseReturnValue:
+    asked = load.from_body(*bodies.read("nitro", "LoadModelRequest"))
     here = service()
     try:
         seat = here.load(here.paths.check(asked.path), asked.options, asked.profile)
@@ -61,22 +62,22 @@ def load() -> ResponseReturnValue:
         return load_failed(error)
     done = "Model loaded successfully"
     answer: dict[str, Any] = {"message": done, "code": done}
-    warnings = nitro_status.warnings(seat.engine.status().model, asked.profile)
+    warnings = status.warnings(seat.engine.status().model, asked.profile)
     return jsonify({**answer, "warnings": warnings} if warnings else answer)
 
 
-def unload() -> ResponseReturnValue:
+def unload_model() -> ResponseReturnValue:
     unloaded = service().pool.unload()
     return jsonify({"message": "Model unloaded successfully" if unloaded else "No model loaded"})
 
 
-def status() -> ResponseReturnValue:
+def model_status() -> ResponseReturnValue:
     here = service()
     try:
         with here.use() as lease:
-            told = nitro_status.answer(lease, here.settings.stream_default)
+            told = status.answer(lease, here.settings.stream_default)
     except ModelNotLoaded:
-        told = nitro_status.NOTHING
+        told = status.NOTHING
     return jsonify(told)
 
 
@@ -99,9 +100,9 @@ def embeddings() -> ResponseReturnValue:
 
 def _add_routes() -> None:
     blueprint = DIALECT.blueprint
-    add_route(blueprint, load, ("POST",), f"{_PREFIX}/loadmodel")
-    add_route(blueprint, unload, ("GET", "POST"), f"{_PREFIX}/unloadmodel")
-    add_route(blueprint, status, ("GET", "POST"), f"{_PREFIX}/modelstatus")
+    add_route(blueprint, load_model, ("POST",), f"{_PREFIX}/loadmodel")
+    add_route(blueprint, unload_model, ("GET", "POST"), f"{_PREFIX}/unloadmodel")
+    add_route(blueprint, model_status, ("GET", "POST"), f"{_PREFIX}/modelstatus")
     completion = ("/v1/chat/completions", f"{_PREFIX}/chat_completion")
     add_route(blueprint, chat_completion, ("POST",), *completion)
     add_route(blueprint, apply_template, ("POST",), "/apply-template")

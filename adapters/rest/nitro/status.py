@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from nitrolib.validation import schema
 
-from .chat.params import sampling
+from ..chat.params import sampling
 
 if TYPE_CHECKING:
     from nitrolib.engine.request import ModelStatus
 
-    from .profile import Profile
-    from .service import Lease
+    from ..profile import Profile
+    from ..service import Lease
 
 __all__ = ["NOTHING", "answer", "warnings"]
 

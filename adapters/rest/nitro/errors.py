@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from nitrolib.errors import BackendError, ModelAlreadyLoaded, ModelNotLoaded, NitroError
 
-from .problem import Problem, Refused, openai_body, problem_of
+from ..problem import Problem, Refused, openai_body, problem_of
 
 if TYPE_CHECKING:
     from flask.typing import ResponseReturnValue
