@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from nitrolib.adapters.rest.openai_items import Dialogue, read_items
-from nitrolib.adapters.rest.openai_response_chat import own_field
+from nitrolib.adapters.rest.openai.items import Dialogue, read_items
+from nitrolib.adapters.rest.openai.response_chat import own_field
 from nitrolib.errors import InvalidRequest, Unsupported
 
 CALL = {"type": "function_call", "call_id": "c1", "name": "clock", "arguments": "{}"}

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from nitrolib.adapters.rest.openai_logprobs import LogprobTable
+from nitrolib.adapters.rest.openai.logprobs import LogprobTable
 from nitrolib.engine.request import TokenProb, TokenProbs
 
 PIECES = [b" a", b"b", b"\xe2\x82", b"", b" a"]

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from nitrolib.adapters.rest.openai_output import Output
+from nitrolib.adapters.rest.openai.output import Output
 from nitrolib.engine.request import TokenProb, TokenProbs
 
 Deltas = list[dict[str, Any]]

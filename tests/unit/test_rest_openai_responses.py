@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from support.openai_rest import RESPOND, OpenAIRest, named_events
 
-from nitrolib.adapters.rest import openai_kept
+from nitrolib.adapters.rest.openai import kept
 from nitrolib.errors import BackendError, InvalidRequest, Overloaded, StorageError
 
 if TYPE_CHECKING:
@@ -214,7 +214,7 @@ def test_a_conversation_goes_on_from_what_was_kept(rest: OpenAIRest) -> None:
 def test_a_conversation_may_not_grow_without_end(
     rest: OpenAIRest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(openai_kept, "MAX_ITEMS", 4)
+    monkeypatch.setattr(kept, "MAX_ITEMS", 4)
     first = rest.respond(truncation="auto").json["id"]
     turns = [{"role": "user", "content": "a"}]
     assert rest.respond(input=turns * 2, previous_response_id=first).status == 200

@@ -11,7 +11,7 @@ from nitrolib.validation import shorten
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from .openai_items import Dialogue
+    from .items import Dialogue
 
 __all__ = ["chat_body", "own_field", "refuse_unsupported"]
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from nitrolib.errors import InvalidRequest, Unsupported
 from nitrolib.validation import shorten
 
-from .chat import params as chat_params
-from .chat.request import check_probs, lora, own_field
-from .openai_completion_answer import TextCompletion
+from ..chat import params as chat_params
+from ..chat.request import check_probs, lora, own_field
+from .completion_answer import TextCompletion
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from nitrolib.engine.request import GenerationRequest
     from nitrolib.prompt import Prompt
 
-    from .service import Lease
+    from ..service import Lease
 
 __all__ = ["from_body", "own_field"]
 

@@ -10,22 +10,23 @@ from flask import jsonify
 from nitrolib.errors import InvalidRequest
 from nitrolib.validation import schema
 
-from . import bodies, openai_kept, sse
-from .chat import AnswerStyle, request
-from .openai_items import Dialogue, read_items
-from .openai_model import select
-from .openai_response import ResponseForm
-from .openai_response_chat import chat_body, own_field, refuse_unsupported
-from .openai_response_events import ResponseWriter
-from .running import Run
-from .service import service
+from .. import bodies, sse
+from ..chat import AnswerStyle, request
+from ..running import Run
+from ..service import service
+from . import kept
+from .items import Dialogue, read_items
+from .model import select
+from .response import ResponseForm
+from .response_chat import chat_body, own_field, refuse_unsupported
+from .response_events import ResponseWriter
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from flask.typing import ResponseReturnValue
 
-    from .chat.answer import AnswerForm
+    from ..chat.answer import AnswerForm
 
 __all__ = ["cancel", "create", "delete", "input_items", "retrieve"]
 
@@ -45,11 +46,11 @@ def create() -> ResponseReturnValue:
     items = read_items(body["input"])
     if not isinstance(body["input"], str):
         bodies.ignore_inside("input", body["input"], "openai", "InputItem")
-    before = openai_kept.before(here, body.get("previous_response_id"), len(items))
+    before = kept.before(here, body.get("previous_response_id"), len(items))
     run, answer = _begin(body, Dialogue.of(body.get("instructions"), before, items))
     form = ResponseForm(model=answer.model, settings={**defaults, **body})
     # Bound now: a stream goes on when the context of the request is over.
-    keep = partial(openai_kept.keep, here, items) if form.settings["store"] else _forget
+    keep = partial(kept.keep, here, items) if form.settings["store"] else _forget
     writer = ResponseWriter(form, answer, keep)
     if body.get("stream"):
         (generation,) = run.generations
@@ -67,7 +68,7 @@ def retrieve(response_id: str) -> ResponseReturnValue:
             value=True,
             allowed="false",
         )
-    return jsonify(openai_kept.shown(service().store.responses.get(response_id)))
+    return jsonify(kept.shown(service().store.responses.get(response_id)))
 
 
 def delete(response_id: str) -> ResponseReturnValue:
@@ -92,7 +93,7 @@ def input_items(response_id: str) -> ResponseReturnValue:
     query, defaults = bodies.read_query("openai", "ItemsQuery")
     asked = {**defaults, **query}
     return jsonify(
-        openai_kept.input_items(
+        kept.input_items(
             service().store,
             response_id,
             order=asked["order"],

@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from .ids import random_id
+from ..ids import random_id
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

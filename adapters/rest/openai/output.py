@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .chat.probs import logprobs
-from .ids import random_id
+from ..chat.probs import logprobs
+from ..ids import random_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -6,9 +6,9 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from .chat import details
-from .ids import random_id
-from .openai_logprobs import LogprobTable, log_of
+from ..chat import details
+from ..ids import random_id
+from .logprobs import LogprobTable, log_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from nitrolib.errors import NitroError
 
-from .openai_output import Output
-from .openai_response import usage_of
-from .problem import problem_of
+from ..problem import problem_of
+from .output import Output
+from .response import usage_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from nitrolib.engine import Generation
     from nitrolib.engine.request import Completion, TokenProbs
 
-    from .chat.answer import AnswerForm
-    from .chat.message import MessageReader
-    from .openai_output import Event
-    from .openai_response import ResponseForm
+    from ..chat.answer import AnswerForm
+    from ..chat.message import MessageReader
+    from .output import Event
+    from .response import ResponseForm
 
 __all__ = ["ResponseWriter"]
 

@@ -10,13 +10,14 @@ from flask import Blueprint, g, jsonify
 
 from nitrolib.errors import InvalidRequest, ModelNotFound
 
-from . import bodies, chat, openai_completions, openai_model, openai_responses
-from . import embeddings as vectors
-from .chat import AnswerStyle, ChatDialect
-from .dialects import Dialect, add_route
-from .ids import random_id
-from .problem import Problem, openai_body
-from .running import Run, embed
+from .. import bodies, chat
+from .. import embeddings as vectors
+from ..chat import AnswerStyle, ChatDialect
+from ..dialects import Dialect, add_route
+from ..ids import random_id
+from ..problem import Problem, openai_body
+from ..running import Run, embed
+from . import completions, model, responses
 
 if TYPE_CHECKING:
     from flask import Response
@@ -82,13 +83,13 @@ def chat_completion() -> ResponseReturnValue:
 def completion() -> ResponseReturnValue:
     """POST /v1/completions"""
     body, defaults = bodies.read("openai", "CompletionRequest")
-    lease = openai_model.select(body)
+    lease = model.select(body)
     try:
-        asked = openai_completions.from_body(body, defaults, lease)
+        asked = completions.from_body(body, defaults, lease)
         run = Run(lease, asked.requests, asked.made)
     except InvalidRequest as error:
         lease.close()
-        openai_completions.own_field(error, body)
+        completions.own_field(error, body)
         raise
     except BaseException:
         lease.close()
@@ -101,7 +102,7 @@ def completion() -> ResponseReturnValue:
 def embeddings() -> ResponseReturnValue:
     """POST /v1/embeddings"""
     body, defaults = bodies.read("openai", "EmbeddingsRequest")
-    with openai_model.select(body, generating=False) as lease:
+    with model.select(body, generating=False) as lease:
         vectors.check(body, lease.status)
         made = embed(lease, vectors.inputs(body))
     encoding = body.get("encoding_format", defaults["encoding_format"])
@@ -113,14 +114,14 @@ def _add_routes() -> None:
     add_route(blueprint, chat_completion, ("POST",), "/v1/chat/completions")
     add_route(blueprint, completion, ("POST",), "/v1/completions")
     add_route(blueprint, embeddings, ("POST",), "/v1/embeddings")
-    add_route(blueprint, openai_model.list_models, ("GET",), "/v1/models")
-    add_route(blueprint, openai_model.show_model, ("GET",), "/v1/models/<path:model_id>")
+    add_route(blueprint, model.list_models, ("GET",), "/v1/models")
+    add_route(blueprint, model.show_model, ("GET",), "/v1/models/<path:model_id>")
     one = "/v1/responses/<response_id>"
-    add_route(blueprint, openai_responses.create, ("POST",), "/v1/responses")
-    add_route(blueprint, openai_responses.retrieve, ("GET",), one)
-    add_route(blueprint, openai_responses.delete, ("DELETE",), one)
-    add_route(blueprint, openai_responses.cancel, ("POST",), f"{one}/cancel")
-    add_route(blueprint, openai_responses.input_items, ("GET",), f"{one}/input_items")
+    add_route(blueprint, responses.create, ("POST",), "/v1/responses")
+    add_route(blueprint, responses.retrieve, ("GET",), one)
+    add_route(blueprint, responses.delete, ("DELETE",), one)
+    add_route(blueprint, responses.cancel, ("POST",), f"{one}/cancel")
+    add_route(blueprint, responses.input_items, ("GET",), f"{one}/input_items")
 
 
 _add_routes()

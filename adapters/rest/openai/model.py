@@ -8,9 +8,9 @@ from flask import jsonify
 
 from nitrolib.errors import InvalidRequest, ModelNotFound
 
-from . import chat
-from .model_object import known_models, model_object
-from .service import service
+from .. import chat
+from ..model_object import known_models, model_object
+from ..service import service
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from nitrolib.models import ModelEntry, Seat
 
-    from .service import Lease
+    from ..service import Lease
 
 __all__ = ["list_models", "select", "show_model"]
 
@@ -49,7 +49,7 @@ def select(body: Mapping[str, Any], *, generating: bool = True) -> Lease:
 def list_models() -> ResponseReturnValue:
     """GET /v1/models; where Jan's dialect is served too, its objects are OpenAI's as well."""
     if _beside_jan():
-        from . import jan_models
+        from .. import jan_models
 
         return jan_models.list_models()
     data = [_shown(entry, seat) for entry, seat in known_models(service())]
@@ -59,7 +59,7 @@ def list_models() -> ResponseReturnValue:
 def show_model(model_id: str) -> ResponseReturnValue:
     """GET /v1/models/{model_id}"""
     if _beside_jan():
-        from . import jan_models
+        from .. import jan_models
 
         return jan_models.show_model(model_id)
     for entry, seat in known_models(service()):

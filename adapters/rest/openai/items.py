@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from nitrolib.errors import InvalidRequest, Unsupported
 from nitrolib.validation import shorten
 
-from .ids import random_id
+from ..ids import random_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

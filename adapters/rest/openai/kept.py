@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 
     from nitrolib.store import Store, StoredResponse
 
-    from .openai_items import Item
-    from .service import Service
+    from ..service import Service
+    from .items import Item
 
 __all__ = ["MAX_ITEMS", "before", "input_items", "keep", "shown"]
 
