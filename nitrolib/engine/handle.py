@@ -158,7 +158,7 @@ class Handle(Generic[T]):
     def add_done_callback(self, callback: Callable[[Self], object]) -> None:
         """Call `callback(handle)` at the end, at once if that is past.
 
-        It runs in the scheduler's thread and must not block: it may submit, and must not wait for
+        It runs in a thread of the engine's and must not block: it may submit, and must not wait for
         the engine. What it raises is logged. A handle with a callback is in use, so dropping it
         does not cancel the request.
         """

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import threading
 from collections import deque
 from concurrent.futures import Future
@@ -12,29 +11,23 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, cast
 
 from ..backends.base import Interrupted
-from ..errors import (
-    BackendError,
-    Cancelled,
-    DeadlineExceeded,
-    ModelNotLoaded,
-    NitroError,
-    Overloaded,
-)
-from .embedding import RerankJob, TextsJob
+from ..errors import ModelNotLoaded
+from .embedding import RerankJob
+from .ending import always, by_caller, by_deadline, by_stop, deliver
 from .interruption import Interruption
-from .job import MakeError, clock, enter_loop, refuse_in_loop
+from .job import clock, enter_loop, refuse_in_loop
+from .jobs import Jobs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from ..backends.base import Embedder, EmbeddingRuntime
     from .counters import Counters
-    from .embedding import TextWork
+    from .embedding import TextsJob, TextWork
+    from .job import MakeError
     from .scheduler import StopReason
 
 __all__ = ["EmbeddingLane"]
-
-log = logging.getLogger(__name__)
 
 
 class EmbeddingLane:
@@ -47,19 +40,18 @@ class EmbeddingLane:
     def __init__(self, runtime: EmbeddingRuntime, counters: Counters, *, places: int) -> None:
         self._runtime = runtime
         self._counters = counters
-        self._places = places
+        self._jobs = Jobs(places, counters)
         self._inbox: SimpleQueue[Callable[[], None]] = SimpleQueue()
-        # What the lock guards: `_ready`, `_accepting`, and `_jobs`, all unfinished jobs.
+        # What the lock guards: `_ready`, `_thread` and `_stopped`.
         self._lock = threading.Lock()
         self._ready: Future[Embedder] | None = None
-        self._accepting = True
-        self._jobs: dict[TextsJob[Any], None] = {}
+        self._thread: threading.Thread | None = None
+        self._stopped = False
         # The rest belongs to the lane's thread.
         self._interruption = Interruption(None)
         self._waiting: deque[TextsJob[Any]] = deque()
         self._evaluating: tuple[TextsJob[Any], ...] = ()
         self._stop_reason: StopReason | None = None
-        self._thread: threading.Thread | None = None
 
     # ---- from any thread -------------------------------------------------------------------
 
@@ -68,7 +60,7 @@ class EmbeddingLane:
         raises what that raises, and ModelNotLoaded after `stop`."""
         refuse_in_loop()
         with self._lock:
-            if not self._accepting:
+            if self._stopped:
                 raise ModelNotLoaded()
             if self._ready is None:
                 self._ready = Future()
@@ -81,13 +73,9 @@ class EmbeddingLane:
 
     def submit(self, job: TextsJob[Any]) -> None:
         """Queue a job, after `embedder` was asked for. Raises Overloaded, ModelNotLoaded."""
-        with self._lock:
-            if not self._accepting:
-                raise ModelNotLoaded()
-            if len(self._jobs) >= self._places:
-                raise Overloaded(queue_size=len(self._jobs))
-            self._jobs[job] = None
-            self._inbox.put(partial(self._waiting.append, job))
+        self._jobs.enter(
+            (job,), lambda: self._inbox.put(partial(self._waiting.append, job)), running=1, turn_s=1
+        )
 
     def cancel(self, job: TextsJob[Any]) -> None:
         """End a job, soon. Takes no lock: it may be called by the garbage collector."""
@@ -97,13 +85,13 @@ class EmbeddingLane:
     def counts(self) -> tuple[int, int]:
         """How many jobs are being evaluated and how many wait."""
         running = len(self._evaluating)
-        with self._lock:
-            return running, max(len(self._jobs) - running, 0)
+        return running, max(len(self._jobs) - running, 0)
 
     def stop(self, reason: StopReason) -> None:
         """End every job, free the embedder, and wait for that. Safe to call twice."""
+        self._jobs.close()
         with self._lock:
-            self._accepting = False
+            self._stopped = True
             thread = self._thread
         if thread is None:
             return
@@ -130,8 +118,7 @@ class EmbeddingLane:
                 self._cycle(embedder)
         finally:
             self._interruption.close()
-            reason = self._stop_reason or "shutdown"
-            self._end_all(lambda _: Cancelled(f"ended by {reason}", reason=reason, partial=None))
+            self._end_all(by_stop(self._stop_reason or "shutdown"))
             embedder.close()
 
     def _cycle(self, embedder: Embedder) -> None:
@@ -178,7 +165,7 @@ class EmbeddingLane:
         except Exception as exc:  # noqa: BLE001 -- whatever it is, it ends these jobs alone
             jobs = dict.fromkeys(work.job for work in batch)
             if len(jobs) == 1:
-                self._end(batch[0].job, _always(exc))
+                self._end(batch[0].job, always(exc))
                 return
             for job in jobs:
                 self._evaluate(embedder, [work for work in batch if work.job is job])
@@ -194,8 +181,8 @@ class EmbeddingLane:
                 self._waiting.remove(job)
                 if job.waiting:
                     self._waiting.append(job)
-            if job.finished and self._forget(job):
-                job.complete()
+            if job.finished and self._jobs.remove(job):
+                deliver(job, job.complete)
 
     def _sleep(self) -> None:
         deadlines = [job.deadline for job in self._waiting if job.deadline is not None]
@@ -207,34 +194,22 @@ class EmbeddingLane:
         now = clock()
         for job in [job for job in self._waiting if job.deadline is not None]:
             if job.deadline is not None and job.deadline <= now:
-                self._end(
-                    job, lambda _: DeadlineExceeded("the request's timeout_s passed", partial=None)
-                )
+                self._end(job, by_deadline)
 
     def _cancel(self, job: TextsJob[Any]) -> None:
-        self._end(job, lambda _: Cancelled("cancelled", reason="caller", partial=None))
+        self._end(job, by_caller)
 
     def _end(self, job: TextsJob[Any], make: MakeError) -> None:
         with contextlib.suppress(ValueError):
             self._waiting.remove(job)
-        if self._forget(job):
-            job.end(make)
+        if self._jobs.remove(job):
+            deliver(job, partial(job.end, make))
 
     def _end_all(self, make: MakeError) -> None:
         while not self._inbox.empty():
             self._inbox.get()()
-        with self._lock:
-            jobs = list(self._jobs)
-        for job in jobs:
-            self._end(job, make)
-
-    def _forget(self, job: TextsJob[Any]) -> bool:
-        with self._lock:
-            known = job in self._jobs
-            self._jobs.pop(job, None)
-        if known and (spent := job.spent()) is not None:
-            self._counters.ended(spent)
-        return known
+        for job in self._jobs:
+            self._end(cast("TextsJob[Any]", job), make)
 
     def _stop(self, reason: StopReason) -> None:
         self._stop_reason = reason
@@ -254,11 +229,3 @@ def _results(embedder: Embedder, batch: Sequence[TextWork[Any]]) -> list[Any]:
 def _put_back(batch: Sequence[TextWork[Any]]) -> None:
     for work in reversed(batch):
         work.job.put_back(work)
-
-
-def _always(exc: Exception) -> MakeError:
-    if isinstance(exc, NitroError):
-        return lambda _: exc
-    error = BackendError(f"the embedder failed: {type(exc).__name__}: {exc}")
-    error.__cause__ = exc
-    return lambda _: error

@@ -15,21 +15,16 @@ import weakref
 from concurrent.futures import Future
 from functools import partial
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Literal, TypeVar, cast
 
 from ..backends.base import NoRoom
-from ..errors import (
-    BackendError,
-    Cancelled,
-    DeadlineExceeded,
-    ModelNotLoaded,
-    NitroError,
-    Overloaded,
-)
+from ..errors import BackendError, NitroError
 from .admission import Admission
 from .counters import Counters
+from .ending import always, by_caller, by_deadline, by_stop, deliver
 from .interruption import Interruption
 from .job import Job, MakeError, Work, clock, enter_loop, refuse_in_loop
+from .jobs import Jobs
 from .planning import planner
 from .post import Post
 from .seating import Seating
@@ -73,13 +68,8 @@ class Scheduler:
         self.post = Post()
         self._before_close = before_close
         self._counters = Counters() if counters is None else counters
-        self.places = runtime.n_seq + max_queue  # jobs that may be here at once
+        self._jobs = Jobs(runtime.n_seq + max_queue, self._counters)
         self._inbox: SimpleQueue[Callable[[], None]] = SimpleQueue()
-        # What the lock guards: `_accepting`, `_broken` and `_jobs`, all unfinished jobs.
-        self._lock = threading.Lock()
-        self._accepting = True
-        self._broken: BackendError | None = None
-        self._jobs: dict[Job, None] = {}
         # The rest belongs to the scheduler's thread.
         self._planner = planner(runtime, drafts=lookup > 0)
         self._interruption = Interruption(_interrupt(runtime))
@@ -100,18 +90,17 @@ class Scheduler:
     def submit(self, *jobs: Job) -> None:
         """Queue jobs, all of them or none. Raises Overloaded when more would wait than may,
         ModelNotLoaded after `stop`, BackendError when the runtime is beyond use."""
-        with self._lock:
-            if not self._accepting:
-                raise ModelNotLoaded()
-            if self._broken is not None:
-                raise BackendError("the native engine failed; unload and load the model again")
-            if len(self._jobs) + len(jobs) > self.places:
-                raise Overloaded(
-                    queue_size=max(len(self._jobs) - len(self.slots), 0),
-                    retry_after_s=max(1.0, self._mean_s / len(self.slots)),
-                )
-            self._jobs.update(dict.fromkeys(jobs))
-            self._inbox.put(partial(self._enqueue, jobs))
+        self._jobs.enter(
+            jobs,
+            lambda: self._inbox.put(partial(self._enqueue, jobs)),
+            running=len(self.slots),
+            turn_s=self._mean_s / len(self.slots),
+        )
+
+    @property
+    def places(self) -> int:
+        """Jobs that may be here at once."""
+        return self._jobs.places
 
     def cancel(self, job: Job) -> None:
         """End a job at the next step, or sooner where the runtime can be interrupted. Takes no
@@ -123,10 +112,7 @@ class Scheduler:
         """Run `function` in the scheduler's thread between two steps and return what it returns."""
         refuse_in_loop()
         reply: Future[T] = Future()
-        with self._lock:
-            if not self._accepting:
-                raise ModelNotLoaded()
-            self._inbox.put(partial(_answer, reply, function))
+        self._jobs.ask(lambda: self._inbox.put(partial(_answer, reply, function)))
         return reply.result()
 
     def clear_idle(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -138,8 +124,7 @@ class Scheduler:
         if os.getpid() != self._pid:  # a forked child has neither the thread nor a usable lock
             return
         refuse_in_loop()
-        with self._lock:
-            self._accepting = False
+        self._jobs.close()
         self.stop_soon(reason)
         self._join(timeout)
 
@@ -152,8 +137,7 @@ class Scheduler:
         """How many slots are busy and how many jobs wait for one."""
         running = {work.job for slot in self.slots if (work := slot.work) is not None}
         busy = sum(not slot.idle for slot in self.slots)
-        with self._lock:
-            return busy, sum(job not in running for job in self._jobs)
+        return busy, sum(job not in running for job in self._jobs)
 
     # ---- the loop --------------------------------------------------------------------------
 
@@ -222,7 +206,7 @@ class Scheduler:
         for number in failed:
             work = self.slots[number].work
             if work is not None and error is not None:
-                self._end(work.job, _always(error))
+                self._end(work.job, always(error))
         for feed in evaluated:
             slot = self.slots[feed.seq]
             if feed.output != "none":
@@ -244,13 +228,13 @@ class Scheduler:
             else:
                 done = work.advance(self.runtime, slot.number)
         except NitroError as error:
-            self._end(work.job, _always(error))
+            self._end(work.job, always(error))
             if isinstance(error, BackendError):  # perhaps NaN, which nobody shall go on from
                 self.slots.clear(slot)
             return
         except Exception as exc:  # this request's own: its neighbours go on
             log.exception("a request failed")
-            self._end(work.job, _always(_backend_error(exc)))
+            self._end(work.job, always(exc))
             return
         if done:
             self._done(slot, work)
@@ -269,8 +253,8 @@ class Scheduler:
         self._free(slot)
         self._mean_s += 0.2 * (clock() - slot.since - self._mean_s)
         if work.job.finished:
-            self._forget(work.job)
-            _deliver(work.job, work.job.complete)
+            self._jobs.remove(work.job)
+            deliver(work.job, work.job.complete)
 
     def _free(self, slot: Slot) -> None:
         self.slots.free(slot)
@@ -292,7 +276,7 @@ class Scheduler:
         elif work.out_of_room():
             self._done(latest, work)
         else:
-            self._end(work.job, _always(error))
+            self._end(work.job, always(error))
 
     def _enqueue(self, jobs: tuple[Job, ...]) -> None:
         for job in jobs:
@@ -305,38 +289,29 @@ class Scheduler:
     # ---- every other end -------------------------------------------------------------------
 
     def _cancel(self, job: Job) -> None:
-        self._end(job, lambda partial: Cancelled("cancelled", reason="caller", partial=partial))
+        self._end(job, by_caller)
 
     def _expire(self) -> None:
         now = clock()
         if now < self._next_deadline:
             return
-        with self._lock:
-            jobs = [job for job in self._jobs if job.deadline is not None]
+        jobs = [job for job in self._jobs if job.deadline is not None]
         for job in jobs:
             if job.deadline is not None and job.deadline <= now:
-                self._end(job, _deadline)
+                self._end(job, by_deadline)
         left = [job.deadline for job in jobs if job.deadline is not None and job.deadline > now]
         self._next_deadline = min(left, default=float("inf"))
 
     def _end(self, job: Job, make: MakeError) -> None:
         """End a job that is not done, wherever it is; nothing for one that is."""
-        if not self._forget(job):
+        if not self._jobs.remove(job):
             return
         try:
             self._admission.leave(job)
             for slot in self.slots.of(job):
                 self._free(slot)
         finally:
-            _deliver(job, partial(job.end, make))
-
-    def _forget(self, job: Job) -> bool:
-        with self._lock:
-            known = job in self._jobs
-            self._jobs.pop(job, None)
-        if known and (spent := job.spent()) is not None:
-            self._counters.ended(spent)
-        return known
+            deliver(job, partial(job.end, make))
 
     def _join(self, timeout: float | None) -> None:
         """Wait for the loop's end. A decode that began just when it was to be interrupted is
@@ -357,36 +332,30 @@ class Scheduler:
         """End all requests and start over with empty slots; if even that fails, refuse requests
         until the model is loaded again."""
         log.error("the scheduler failed; all requests end", exc_info=exc)
-        self._end_all(_always(_backend_error(exc)))
+        self._end_all(always(exc))
         try:
             self.slots.reset()
         except Exception as worse:
             log.error("the runtime cannot be reset", exc_info=worse)
-            with self._lock:
-                self._broken = _backend_error(worse)
-            self._end_all(_always(_backend_error(exc)))
+            self._jobs.fail()
+            self._end_all(always(exc))
         self._admission.slot_given_back()
         self.post.send()
 
     def _end_all(self, make: MakeError) -> None:
-        with self._lock:
-            jobs = list(self._jobs)
-        for job in jobs:
+        for job in self._jobs:
             try:
                 self._end(job, make)
             except Exception:  # noqa: PERF203 -- the others still have to be ended
                 log.exception("a slot could not be given back")
 
     def _shut_down(self) -> None:
-        with self._lock:
-            self._accepting = False
+        self._jobs.close()
         reason = self._stop_reason or "shutdown"
         while not self._inbox.empty():  # somebody may wait for an answer
             with contextlib.suppress(Exception):
                 self._inbox.get()()
-        self._end_all(
-            lambda partial: Cancelled(f"ended by {reason}", reason=reason, partial=partial)
-        )
+        self._end_all(by_stop(reason))
         self.post.close()
         self._interruption.close()
         try:
@@ -405,30 +374,6 @@ def _interrupt(runtime: Runtime) -> Callable[[], None] | None:
 def _arrival(slot: Slot) -> tuple[float, int]:
     assert slot.work is not None
     return slot.work.job.submitted, slot.last_used
-
-
-def _always(error: NitroError) -> MakeError:
-    return lambda _partial: error
-
-
-def _deadline(partial: Any) -> NitroError:
-    return DeadlineExceeded("the request's timeout_s passed", partial=partial)
-
-
-def _backend_error(exc: Exception) -> BackendError:
-    error = BackendError(f"the engine failed: {type(exc).__name__}: {exc}")
-    error.__cause__ = exc
-    return error
-
-
-def _deliver(job: Job, end: Callable[[], None]) -> None:
-    """Let a job tell its end. Nothing else will finish it any more, so whatever fails in that, its
-    caller must not hang."""
-    try:
-        end()
-    except Exception as exc:
-        log.exception("a request could not be ended in order")
-        job.outbox.finish(_backend_error(exc))
 
 
 def _answer(reply: Future[T], function: Callable[[], T]) -> None:
