@@ -49,9 +49,9 @@ def select(body: Mapping[str, Any], *, generating: bool = True) -> Lease:
 def list_models() -> ResponseReturnValue:
     """GET /v1/models; where Jan's dialect is served too, its objects are OpenAI's as well."""
     if _beside_jan():
-        from .. import jan_models
+        from ..jan import models
 
-        return jan_models.list_models()
+        return models.list_models()
     data = [_shown(entry, seat) for entry, seat in known_models(service())]
     return jsonify({"object": "list", "data": data})
 
@@ -59,9 +59,9 @@ def list_models() -> ResponseReturnValue:
 def show_model(model_id: str) -> ResponseReturnValue:
     """GET /v1/models/{model_id}"""
     if _beside_jan():
-        from .. import jan_models
+        from ..jan import models
 
-        return jan_models.show_model(model_id)
+        return models.show_model(model_id)
     for entry, seat in known_models(service()):
         if model_id == entry.id:
             return jsonify(_shown(entry, seat))

@@ -8,7 +8,7 @@ from flask import request
 
 from nitrolib.validation import schema
 
-from . import bodies
+from .. import bodies
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 from nitrolib.errors import Cancelled, Conflict, NitroError, NotFound
 from nitrolib.store import ACTIVE, new_id, text_part
 
-from .chat.answer import usage_json
-from .jan_objects import message_json, run_json
+from ..chat.answer import usage_json
+from .objects import message_json, run_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from nitrolib.engine.request import Completion
     from nitrolib.store import Message, Run, Store
 
-    from .chat.answer import AnswerForm
-    from .jan_state import State
+    from ..chat.answer import AnswerForm
+    from .state import State
 
 __all__ = ["DONE", "Answering", "encode"]
 

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from flask import jsonify
 
-from . import bodies
-from .jan_messages import add_message
-from .jan_objects import (
+from .. import bodies
+from ..service import service
+from .messages import add_message
+from .objects import (
     deleted,
     ignore_parameters,
     is_openai_client,
@@ -16,7 +17,6 @@ from .jan_objects import (
     page_query,
     thread_json,
 )
-from .service import service
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -9,8 +9,9 @@ from flask import jsonify
 from nitrolib.errors import Unsupported
 from nitrolib.validation import shorten
 
-from . import bodies
-from .jan_objects import (
+from .. import bodies
+from ..service import service
+from .objects import (
     ANY_MODEL,
     assistant_json,
     deleted,
@@ -19,7 +20,6 @@ from .jan_objects import (
     list_json,
     page_query,
 )
-from .service import service
 
 if TYPE_CHECKING:
     from flask.typing import ResponseReturnValue

@@ -10,9 +10,9 @@ from nitrolib.errors import Conflict, InvalidRequest, Unsupported
 from nitrolib.store import text_part
 from nitrolib.validation import shorten
 
-from . import bodies
-from .jan_objects import deleted, file_json, list_json, message_json, page_query
-from .service import service
+from .. import bodies
+from ..service import service
+from .objects import deleted, file_json, list_json, message_json, page_query
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from nitrolib.errors import InvalidRequest, Unsupported
 from nitrolib.validation import schema, shorten
 
-from .jan_objects import ANY_MODEL
+from .objects import ANY_MODEL
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -16,7 +16,7 @@ from nitrolib.errors import (
     Unsupported,
 )
 
-from .problem import Problem, Refused, openai_body
+from ..problem import Problem, Refused, openai_body
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .service import Service
+    from ..service import Service
 
 __all__ = ["EXTENSION", "State", "state"]
 

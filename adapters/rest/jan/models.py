@@ -16,18 +16,18 @@ from nitrolib.errors import InvalidRequest, ModelFileError, ModelNotFound
 from nitrolib.models import Manifest, check_id
 from nitrolib.validation import schema, shorten
 
-from . import bodies, jsonbody
-from .jan_state import state
-from .model_object import known_models, loaded_entry, model_object, settings_of
-from .problem import Refused
-from .service import service
+from .. import bodies, jsonbody
+from ..model_object import known_models, loaded_entry, model_object, settings_of
+from ..problem import Refused
+from ..service import service
+from .state import state
 
 if TYPE_CHECKING:
     from flask.typing import ResponseReturnValue
 
     from nitrolib.models import ModelEntry, Seat
 
-    from .service import Service
+    from ..service import Service
 
 __all__ = [
     "add_model",

@@ -11,17 +11,17 @@ from nitrolib.errors import Conflict, InvalidRequest
 from nitrolib.store import ACTIVE
 from nitrolib.validation import schema
 
-from . import bodies, chat
-from .chat import request
-from .jan_chat import CHAT, defaults_of
-from .jan_messages import add_message
-from .jan_objects import list_json, page_query, run_json
-from .jan_run import DONE, Answering, encode
-from .jan_run_plan import chat_body, make_plan
-from .jan_state import state
-from .jan_threads import new_thread
-from .running import Run
-from .service import service
+from .. import bodies, chat
+from ..chat import request
+from ..running import Run
+from ..service import service
+from .chat import CHAT, defaults_of
+from .messages import add_message
+from .objects import list_json, page_query, run_json
+from .run import DONE, Answering, encode
+from .run_plan import chat_body, make_plan
+from .state import state
+from .threads import new_thread
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from nitrolib.store import Run as StoredRun
     from nitrolib.store import Store, Thread
 
-    from .chat.request import Chat
-    from .jan_run_plan import RunPlan
-    from .service import Lease
+    from ..chat.request import Chat
+    from ..service import Lease
+    from .run_plan import RunPlan
 
 __all__ = ["cancel_run", "change_run", "create_run", "create_with_thread", "list_runs", "show_run"]
 

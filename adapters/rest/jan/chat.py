@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from . import bodies, chat
-from .chat import AnswerStyle, ChatDialect
-from .service import service
+from .. import bodies, chat
+from ..chat import AnswerStyle, ChatDialect
+from ..service import service
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from flask.typing import ResponseReturnValue
 
-    from .service import Lease
+    from ..service import Lease
 
 __all__ = ["CHAT", "chat_completion", "defaults_of"]
 
