@@ -23,8 +23,9 @@ from support.locallab_rest import register
 from support.models import chat_model, slow_model
 from support.server import Server, free_port, serve
 
-from nitrolib.adapters.rest import create_app, locallab_state
+from nitrolib.adapters.rest import create_app
 from nitrolib.adapters.rest.limits import Limiter
+from nitrolib.adapters.rest.locallab import state
 from nitrolib.config import Settings
 from nitrolib.errors import BackendError
 
@@ -320,7 +321,7 @@ def test_the_limit_is_told_as_text(
 ) -> None:
     now = [0.0]
     monkeypatch.setattr(
-        locallab_state,
+        state,
         "Limiter",
         lambda rate, burst: Limiter(rate, burst, clock=lambda: now[0]),
     )

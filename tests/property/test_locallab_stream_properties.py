@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nitrolib.adapters.rest.locallab_stream import EventWriter, Form, error_line
+from nitrolib.adapters.rest.locallab.stream import EventWriter, Form, error_line
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

@@ -11,8 +11,8 @@ from support.fake_engine import FakeEngine
 from support.gguf_maker import make_llama
 from support.locallab_rest import ANYTHING, BATCH, CHAT, GENERATE, LocalLab, register
 
-from nitrolib.adapters.rest import locallab_state
 from nitrolib.adapters.rest.limits import Limiter
+from nitrolib.adapters.rest.locallab import state as locallab_state
 from nitrolib.engine.request import Completion, Timings, Usage
 from nitrolib.errors import BackendError, ContextOverflow, DeadlineExceeded, Overloaded
 from nitrolib.prompt import PromptTemplate

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from nitrolib.prompt import Message
     from nitrolib.sampling import SamplingParams
 
-    from .service import Lease
+    from ..service import Lease
 
 __all__ = ["conversation", "evaluated", "prompt", "sampling"]
 

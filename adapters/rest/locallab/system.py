@@ -9,10 +9,10 @@ from flask import jsonify, request
 
 from nitrolib.errors import ModelNotFound
 
-from . import bodies, machine
-from .locallab_models import loading
-from .locallab_state import state
-from .service import service
+from .. import bodies, machine
+from ..service import service
+from .models import loading
+from .state import state
 
 if TYPE_CHECKING:
     from pathlib import Path

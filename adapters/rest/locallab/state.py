@@ -6,7 +6,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from .limits import Limiter
+from ..limits import Limiter
 
 if TYPE_CHECKING:
     from nitrolib.config import Settings

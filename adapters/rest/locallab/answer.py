@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from nitrolib.errors import DeadlineExceeded, NitroError
 
-from .locallab_stream import EventWriter
-from .problem import problem_of
+from ..problem import problem_of
+from .stream import EventWriter
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from nitrolib.engine import Generation
     from nitrolib.engine.request import Completion
 
-    from .locallab_stream import Form
+    from .stream import Form
 
 __all__ = ["batched", "chatted", "events", "finished", "generated"]
 

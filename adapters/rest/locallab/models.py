@@ -11,16 +11,16 @@ from flask import jsonify
 
 from nitrolib.errors import ModelNotFound, NitroError
 
-from . import bodies
-from .problem import Refused
-from .service import service
+from .. import bodies
+from ..problem import Refused
+from ..service import service
 
 if TYPE_CHECKING:
     from flask.typing import ResponseReturnValue
 
     from nitrolib.models import ModelEntry, Seat
 
-    from .service import Service
+    from ..service import Service
 
 __all__ = ["available", "begin_load", "current", "load", "loading", "status", "unload"]
 

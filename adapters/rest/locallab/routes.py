@@ -11,19 +11,15 @@ from werkzeug.exceptions import HTTPException
 
 from nitrolib.errors import ContextOverflow, InvalidRequest, ModelNotLoaded
 
-from . import (
-    bodies,
-    locallab_answer,
-    locallab_models,
-    locallab_request,
-    locallab_system,
-)
-from .dialects import Dialect, add_route
-from .locallab_state import EXTENSION, State, state
-from .problem import Problem, Refused
-from .rate_limit import address_of
-from .running import Run
-from .service import service
+from .. import bodies
+from ..dialects import Dialect, add_route
+from ..problem import Problem, Refused
+from ..rate_limit import address_of
+from ..running import Run
+from ..service import service
+from . import answer, models, system
+from . import request as locallab_request
+from .state import EXTENSION, State, state
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -34,8 +30,8 @@ if TYPE_CHECKING:
 
     from nitrolib.engine.request import GenerationRequest
 
-    from .locallab_stream import Form
-    from .service import Lease
+    from ..service import Lease
+    from .stream import Form
 
 __all__ = ["DIALECT", "blueprint"]
 
@@ -103,7 +99,7 @@ def generate() -> ResponseReturnValue:
     run = _run(body, lambda lease: _prompt(body["prompt"], body, defaults, lease))
     if body.get("stream", False):
         return _stream(run, "lines" if _setting() == "lines" else "sse")
-    return jsonify(locallab_answer.generated(_results(run)[0]))
+    return jsonify(answer.generated(_results(run)[0]))
 
 
 def chat() -> ResponseReturnValue:
@@ -112,7 +108,7 @@ def chat() -> ResponseReturnValue:
     run = _run(body, lambda lease: locallab_request.conversation(body, defaults, lease))
     if body.get("stream", False):
         return _stream(run, _chat_form())
-    return jsonify(locallab_answer.chatted(_results(run)[0]))
+    return jsonify(answer.chatted(_results(run)[0]))
 
 
 def batch() -> ResponseReturnValue:
@@ -123,7 +119,7 @@ def batch() -> ResponseReturnValue:
         # Before any of them runs: one that is too long would fail them all in the end.
         return [locallab_request.evaluated(one, lease.engine) for one in every]
 
-    return jsonify(locallab_answer.batched(_results(_run(body, asked))))
+    return jsonify(answer.batched(_results(_run(body, asked))))
 
 
 def _run(
@@ -160,13 +156,13 @@ def _prompt(
 
 def _results(run: Run) -> list[Any]:
     try:
-        return [locallab_answer.finished(one) for one in run.generations]
+        return [answer.finished(one) for one in run.generations]
     finally:
         run.close()
 
 
 def _stream(run: Run, form: Form) -> Response:
-    events = ({"bytes": one} for one in locallab_answer.events(run.generations[0], form))
+    events = ({"bytes": one} for one in answer.events(run.generations[0], form))
     return run.stream(events, encode=lambda event: cast("bytes", event["bytes"]), done=b"")
 
 
@@ -188,17 +184,17 @@ def _chat_form() -> Form:
 add_route(blueprint, generate, ("POST",), "/generate")
 add_route(blueprint, batch, ("POST",), "/generate/batch")
 add_route(blueprint, chat, ("POST",), "/chat")
-add_route(blueprint, locallab_models.load, ("POST",), "/models/load")
-add_route(blueprint, locallab_models.begin_load, ("POST",), "/models/load/<path:model_id>")
-add_route(blueprint, locallab_models.unload, ("POST",), "/models/unload")
-add_route(blueprint, locallab_models.current, ("GET",), "/models/current")
-add_route(blueprint, locallab_models.status, ("GET",), "/models/status/<path:model_id>")
-add_route(blueprint, locallab_models.available, ("GET",), "/models/available", "/models/list")
-add_route(blueprint, locallab_system.info, ("GET",), "/system/info")
-add_route(blueprint, locallab_system.instructions, ("GET",), "/system/instructions")
-add_route(blueprint, locallab_system.instruct, ("POST",), "/system/instructions")
-add_route(blueprint, locallab_system.reset, ("POST",), "/system/instructions/reset")
-add_route(blueprint, locallab_system.resources, ("GET",), "/resources")
-add_route(blueprint, locallab_system.startup, ("GET",), "/startup-status")
-add_route(blueprint, locallab_system.health, ("GET",), "/health")
-add_route(blueprint, locallab_system.root, ("GET",), "/")
+add_route(blueprint, models.load, ("POST",), "/models/load")
+add_route(blueprint, models.begin_load, ("POST",), "/models/load/<path:model_id>")
+add_route(blueprint, models.unload, ("POST",), "/models/unload")
+add_route(blueprint, models.current, ("GET",), "/models/current")
+add_route(blueprint, models.status, ("GET",), "/models/status/<path:model_id>")
+add_route(blueprint, models.available, ("GET",), "/models/available", "/models/list")
+add_route(blueprint, system.info, ("GET",), "/system/info")
+add_route(blueprint, system.instructions, ("GET",), "/system/instructions")
+add_route(blueprint, system.instruct, ("POST",), "/system/instructions")
+add_route(blueprint, system.reset, ("POST",), "/system/instructions/reset")
+add_route(blueprint, system.resources, ("GET",), "/resources")
+add_route(blueprint, system.startup, ("GET",), "/startup-status")
+add_route(blueprint, system.health, ("GET",), "/health")
+add_route(blueprint, system.root, ("GET",), "/")
