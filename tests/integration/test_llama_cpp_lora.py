@@ -63,6 +63,18 @@ def test_the_strength_of_the_options_holds_from_the_start(tiny, first, runtime):
     other.close()
 
 
+def test_embeddings_are_those_of_the_strength_in_the_options(tiny, first):
+    vectors = []
+    for scale in (0.0, 1.0):
+        runtime = open_llama(tiny, lora=(LoraAdapter(first, scale),))
+        vectors.append(runtime.embedder().embed([IDS])[0])
+        runtime.close()
+    plain = open_llama(tiny)
+    np.testing.assert_allclose(plain.embedder().embed([IDS])[0], vectors[0], atol=1e-6)
+    plain.close()
+    assert abs(vectors[0] - vectors[1]).max() > 0.01
+
+
 def test_all_off_is_the_plain_model_again(tiny, runtime):
     plain = open_llama(tiny)
     expected = feed_all(plain, 0, IDS)

@@ -168,6 +168,8 @@ def test_a_gpu_takes_all_layers_and_the_output_by_default(info):
     assert plan(machine(9000), info, ngl=100).layers == info.n_layer + 1
     assert plan(machine(9000), info).device == "CUDA0"
     assert plan(machine(9000, 9000), info).device == "2 GPUs"
+    assert plan(machine(9000, 9000), info, main_gpu=1).device == "CUDA1"
+    assert plan(machine(9000, 1), info, main_gpu=1).layers == 0
 
 
 def test_a_small_gpu_takes_what_fits(info):
@@ -193,6 +195,16 @@ def test_layers_without_a_gpu_are_refused_or_a_loud_note(info, caplog, names, mi
     caplog.clear()
     assert plan(native, info).notes[0].startswith("no GPU layers: ")
     assert not caplog.records
+
+
+@pytest.mark.parametrize("changes", [{"main_gpu": 1}, {"tensor_split": (1.0, 2.0)}])
+def test_a_gpu_that_was_named_is_not_passed_over(info, changes):
+    with pytest.raises(GpuUnavailable, match=next(iter(changes))):
+        plan(machine(names=("CPU",)), info, **changes)
+    found = plan(machine(names=("CPU",)), info, gpu_fallback=True, **changes)
+    assert next(iter(changes)) in found.notes[0]
+    with pytest.raises(InvalidRequest):
+        plan(machine(9000), info, ngl=0, **changes)
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,8 @@ _SPIN_COUNT = "1000"
 # Fields that this backend sets, by structure; a version without one of them is another API.
 _FIELDS = {
     "llama_model_params": frozenset({
-        "n_gpu_layers", "split_mode", "load_mode", "main_gpu", "tensor_split", "kv_overrides",
+        "devices", "n_gpu_layers", "split_mode", "load_mode", "main_gpu", "tensor_split",
+        "kv_overrides",
     }),
     "llama_context_params": frozenset({
         "n_ctx", "n_batch", "n_ubatch", "n_seq_max", "n_outputs_max", "n_outputs_max_per_seq",
@@ -109,17 +110,12 @@ class Native:
         self.model_n_embd = f("llama_model_n_embd", _INT, _POINTER)
         self.model_n_embd_out = f("llama_model_n_embd_out", _INT, _POINTER)
         self.model_n_swa = f("llama_model_n_swa", _INT, _POINTER)
-        self.model_n_cls_out = f("llama_model_n_cls_out", _UINT, _POINTER)
         self.model_has_encoder = f("llama_model_has_encoder", _BOOL, _POINTER)
         self.model_is_recurrent = f("llama_model_is_recurrent", _BOOL, _POINTER)
         self.model_is_hybrid = f("llama_model_is_hybrid", _BOOL, _POINTER)
         self.context_init = f("llama_init_from_model", _POINTER, _POINTER, c.llama_context_params)
         self.context_free = f("llama_free", None, _POINTER)
-        self.n_ctx = f("llama_n_ctx", _UINT, _POINTER)
-        self.n_ctx_seq = f("llama_n_ctx_seq", _UINT, _POINTER)
         self.n_batch = f("llama_n_batch", _UINT, _POINTER)
-        self.n_ubatch = f("llama_n_ubatch", _UINT, _POINTER)
-        self.pooling_type = f("llama_pooling_type", ctypes.c_int, _POINTER)
         # Evaluation
         self.decode = f("llama_decode", _INT, _POINTER, c.llama_batch)
         self.logits = f("llama_get_logits", _POINTER, _POINTER)

@@ -86,11 +86,14 @@ def plan_layers(native: Native, options: LoadOptions, info: ModelInfo, needs: Me
     allows the CPU, and InvalidRequest for a GPU or a split that is not there.
     """
     if options.ngl == 0:
+        _check_devices(options, ())
         return Layers(layers=0)
     found = gpus(native)
     if not found:
         return _without(native, options)
     _check_devices(options, found)
+    if options.main_gpu and not options.tensor_split:
+        found = (found[options.main_gpu],)  # that one takes all
     most = info.n_layer + 1
     wanted = most if options.ngl is None else min(options.ngl, most)
     fit = _fitting(info, needs, found)
@@ -115,23 +118,31 @@ def _without(native: Native, options: LoadOptions) -> Layers:
 
 
 def _refuse(options: LoadOptions, missing: str, reason: str, hint: str) -> Layers:
-    if options.ngl is None:
+    asked = options.ngl is not None or options.main_gpu or options.tensor_split
+    if not asked:
         return Layers(layers=0, notes=(f"no GPU layers: {reason}",))
     if options.gpu_fallback:
-        note = f"no GPU layers although ngl {options.ngl} was asked for: {reason}"
+        note = f"no GPU layers although {_asked(options)} was asked for: {reason}"
         _logger.warning("%s; %s", note, hint)
         return Layers(layers=0, notes=(note,))
     raise GpuUnavailable(
-        f"ngl {options.ngl} cannot be honoured: {reason}; {hint}",
+        f"{_asked(options)} cannot be honoured: {reason}; {hint}",
         reason=reason,
         missing=missing,
         hint=hint,
     )
 
 
+def _asked(options: LoadOptions) -> str:
+    if options.ngl is not None:
+        return f"ngl {options.ngl}"
+    split = options.tensor_split
+    return f"tensor_split {split}" if split else f"main_gpu {options.main_gpu}"
+
+
 def _check_devices(options: LoadOptions, found: tuple[Device, ...]) -> None:
-    names = ", ".join(f"{number} {device.name}" for number, device in enumerate(found))
-    if options.main_gpu >= len(found):
+    names = ", ".join(f"{number} {device.name}" for number, device in enumerate(found)) or "none"
+    if options.main_gpu and options.main_gpu >= len(found):
         raise InvalidRequest(
             f"there is no GPU {options.main_gpu}",
             field="main_gpu",

@@ -14,6 +14,7 @@ from .. import memory
 from ..base import Interrupted
 from ..handle import Handle, float_view
 from ..threads import process_budget
+from .adapters import AdapterSet
 from .batch import Batch
 from .opening import base_params, open_context, set_cache
 from .stopping import Stopper
@@ -42,6 +43,7 @@ class EmbedderPlan:
 
     pooling: how a vector is made from those of the tokens. causal: whether a token sees only those
     before it; then a long text can be evaluated in pieces. n_ctx: most tokens of a text.
+    adapters: addresses of the LoRA adapters, which act here as on requests that name none.
     """
 
     path: str
@@ -51,6 +53,7 @@ class EmbedderPlan:
     pooling: Pooling
     causal: bool
     n_ctx: int
+    adapters: tuple[int, ...]
 
 
 class LlamaCppEmbedder:
@@ -70,6 +73,8 @@ class LlamaCppEmbedder:
         self._stopper = Stopper(native.c.ggml_abort_callback)
         self._context: Handle | None = open_context(native, model, self._params(), plan.path)
         self._memory = native.memory(self._context.address)
+        adapters = AdapterSet(native, self._context.address, plan.adapters)
+        adapters.use(tuple(adapter.scale for adapter in plan.options.lora))
         self._batch = Batch(native.c.llama_batch, self._at_once, plan.info.n_vocab, self.n_batch)
         self._budget = process_budget()
         self._lock = threading.Lock()

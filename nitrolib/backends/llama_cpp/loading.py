@@ -6,6 +6,7 @@ import dataclasses
 import os
 from typing import TYPE_CHECKING
 
+from ...errors import ModelFileError
 from ...gguf import LLAMA_CPP, Vocabulary, open_gguf, verify_file
 from .. import memory
 from ..base import RuntimeReport
@@ -90,6 +91,7 @@ def load(
         pooling=pooling,
         causal=causal,
         n_ctx=found.n_ctx,
+        adapters=adapters,
     )
     loaded = Loaded(
         native=native,
@@ -118,10 +120,22 @@ def _context(
     """The context in which the model generates."""
     recurrent = bool(native.model_is_recurrent(model.address))
     recurrent = recurrent or bool(native.model_is_hybrid(model.address))
+    if recurrent:
+        # Each sequence that there may be takes a state of its own: no more than are needed.
+        found = dataclasses.replace(found, n_outputs=plan.options.n_parallel)
     stopper = Stopper(native.c.ggml_abort_callback)
-    params = generation_params(native, plan.options, found, threads, stopper, recurrent=recurrent)
+    params = generation_params(native, plan.options, found, threads, stopper)
+    handle = open_context(native, model, params, plan.path)
+    if not native.memory(handle.address):
+        handle.close()
+        raise ModelFileError(
+            f"{plan.path}: {plan.info.architecture} has no KV cache, so it does not generate",
+            path=plan.path,
+            key="general.architecture",
+            unsupported=True,
+        )
     return Context(
-        handle=open_context(native, model, params, plan.path),
+        handle=handle,
         stopper=stopper,
         sizes=found,
         adapters=adapters,

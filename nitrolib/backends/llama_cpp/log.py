@@ -11,8 +11,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 _logger = logging.getLogger("nitrolib.native")
-# Whoever sets up logging sees it all; without that no oddity of a file belongs on stderr.
-_logger.addHandler(logging.NullHandler())
 # For who set up logging: elsewhere Python would print the library's warnings on standard error.
 _logger.addHandler(logging.NullHandler())
 

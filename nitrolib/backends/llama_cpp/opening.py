@@ -66,17 +66,23 @@ def _model_params(native: Native, plan: ModelPlan) -> tuple[Any, list[Any]]:
     params = c.llama_model_default_params()
     params.n_gpu_layers = plan.gpu_layers
     params.load_mode = _LOAD_MODES[options.mmap, plan.mlock]
-    params.main_gpu = options.main_gpu
     kept: list[Any] = []
-    if options.tensor_split:
+    if not plan.gpu_layers:
+        # An empty list of devices: a GPU that is not to be used is not even started.
+        devices = (ctypes.c_void_p * 1)(None)
+        params.devices = ctypes.cast(devices, ctypes.c_void_p)
+        kept.append(devices)
+    elif options.tensor_split:
         # The library reads as many parts as it can have devices.
         split = (ctypes.c_float * max(native.max_devices(), len(options.tensor_split)))()
         split[: len(options.tensor_split)] = options.tensor_split
         params.tensor_split = ctypes.cast(
             split, dict(c.llama_model_params._fields_)["tensor_split"]
         )
-        params.split_mode = _SPLIT_LAYER
+        params.split_mode, params.main_gpu = _SPLIT_LAYER, options.main_gpu
         kept.append(split)
+    elif options.main_gpu:
+        params.split_mode, params.main_gpu = _SPLIT_NONE, options.main_gpu
     if plan.own_space:
         overrides = (c.llama_model_kv_override * 2)()  # the second, with an empty key, is the end
         overrides[0].tag = _KV_OVERRIDE_BOOL
@@ -124,20 +130,17 @@ def generation_params(
     sizes: Sizes,
     threads: int,
     stopper: Stopper,
-    *,
-    recurrent: bool,
 ) -> Any:
     """Parameters of the context that generates.
 
     One KV cache for all sequences, so that they can share the cells of a common prefix. Room for
     `n_outputs` sequences: the library sizes its buffer of logits by it once, and views into that
-    buffer must never see it move. A recurrent model has a state for each, so there they are few.
+    buffer must never see it move.
     """
     params = base_params(native, threads, stopper)
     params.n_ctx = sizes.cells
     params.n_batch, params.n_ubatch = sizes.n_batch, sizes.n_ubatch
-    params.n_seq_max = options.n_parallel if recurrent else sizes.n_outputs
-    params.n_outputs_max = params.n_outputs_max_per_seq = params.n_seq_max
+    params.n_seq_max = params.n_outputs_max = params.n_outputs_max_per_seq = sizes.n_outputs
     params.kv_unified = True
     params.swa_full = True
     set_cache(params, options)
