@@ -1,6 +1,6 @@
 """Dialect: what one REST dialect is made of, and where each of them is found.
 
-A dialect is a module of this package, called as the dialect is (`nitro`, `llama_server`), with a
+A dialect is a package in this one, called as the dialect is (`nitro`, `llama_server`), with a
 `DIALECT`. Whatever answers a request asks `answering()` in whose words.
 """
 
@@ -65,7 +65,7 @@ class Dialect:
 
 
 def load(names: Iterable[str]) -> tuple[Dialect, ...]:
-    """The dialects of these names, in their order; their modules are imported now."""
+    """The dialects of these names, in their order; their packages are imported now."""
     homes = [f"{__package__}.{name.replace('-', '_')}" for name in names]
     return tuple(import_module(home).DIALECT for home in homes)
 

@@ -10,7 +10,7 @@ import pytest
 from support.llama_rest import LlamaServer, events_of
 from support.rest_client import HELLO
 
-from nitrolib.adapters.rest.llama_server_embedding import normalized
+from nitrolib.adapters.rest.llama_server.embedding import normalized
 from nitrolib.engine.slot_state import SlotState
 from nitrolib.engine.status import LoraStatus, SlotStatus
 from nitrolib.errors import BackendError, Conflict, ContextOverflow, Overloaded, Unsupported

@@ -10,7 +10,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from support.llama_rest import LlamaServer
 
-from nitrolib.adapters.rest.llama_server_metrics import Totals
+from nitrolib.adapters.rest.llama_server.metrics import Totals
 from nitrolib.engine.request import EngineStatus
 from nitrolib.engine.status import EngineCounters
 

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from nitrolib.errors import ContextOverflow
 
-from .problem import Refused
+from ..problem import Refused
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from nitrolib.engine import Engine
 
-    from .service import Lease
+    from ..service import Lease
 
 __all__ = ["prompt"]
 

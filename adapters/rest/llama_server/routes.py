@@ -13,24 +13,11 @@ from werkzeug.exceptions import NotFound
 
 from nitrolib.errors import ContextOverflow, InvalidRequest, ModelNotLoaded
 
-from . import (
-    bodies,
-    chat,
-    llama_server_answer,
-    llama_server_embedding,
-    llama_server_infill,
-    llama_server_lora,
-    llama_server_metrics,
-    llama_server_prompt,
-    llama_server_request,
-    llama_server_rerank,
-    llama_server_slots,
-    llama_server_status,
-    llama_server_text,
-)
-from .chat import AnswerStyle, ChatDialect, select
-from .dialects import Dialect, add_route
-from .running import Run
+from .. import bodies, chat
+from ..chat import AnswerStyle, ChatDialect, select
+from ..dialects import Dialect, add_route
+from ..running import Run
+from . import answer, embedding, infill, lora, metrics, prompt, request, rerank, slots, status, text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -39,8 +26,8 @@ if TYPE_CHECKING:
 
     from nitrolib.prompt import Prompt
 
-    from .problem import Problem
-    from .service import Lease
+    from ..problem import Problem
+    from ..service import Lease
 
 __all__ = ["CHAT", "DIALECT"]
 
@@ -57,8 +44,8 @@ CHAT = ChatDialect(
     style=AnswerStyle(
         model=None,
         id_prefix="chatcmpl-",
-        whole={"system_fingerprint": llama_server_status.BUILD},
-        chunk={"system_fingerprint": llama_server_status.BUILD},
+        whole={"system_fingerprint": status.BUILD},
+        chunk={"system_fingerprint": status.BUILD},
     ),
     defaults=_chat_defaults,
 )
@@ -105,17 +92,17 @@ def completion() -> ResponseReturnValue:
     body, defaults = bodies.read("llama-server", "CompletionRequest")
 
     def prompts(lease: Lease) -> Prompts:
-        return llama_server_prompt.read(body["prompt"], lease.engine), ()
+        return prompt.read(body["prompt"], lease.engine), ()
 
     return _answer(body, defaults, prompts)
 
 
-def infill() -> ResponseReturnValue:
+def fill() -> ResponseReturnValue:
     body, defaults = bodies.read("llama-server", "InfillRequest")
 
     def prompts(lease: Lease) -> Prompts:
         limit = next((body[n] for n in ("n_predict", "max_tokens") if body.get(n, -1) > 0), None)
-        ids, notes = llama_server_infill.prompt(body, limit, lease)
+        ids, notes = infill.prompt(body, limit, lease)
         return [ids], notes
 
     return _answer(body, defaults, prompts)
@@ -128,19 +115,19 @@ def _answer(
     lease = select(body)
     try:
         read, notes = prompts(lease)
-        asked = llama_server_request.from_body(body, defaults, lease, read, notes)
+        asked = request.from_body(body, defaults, lease, read, notes)
         run = Run(lease, asked.requests, asked.n)
     except InvalidRequest as error:
         lease.close()
-        llama_server_request.own_field(error, body)
+        request.own_field(error, body)
         raise
     except BaseException:
         lease.close()
         raise
     if body.get("stream", False):
-        events = llama_server_answer.events(run.generations, asked.form)
-        return run.stream(events, encode=llama_server_answer.encode, done=b"")
-    return jsonify(llama_server_answer.whole(run.results(), asked.form))
+        events = answer.events(run.generations, asked.form)
+        return run.stream(events, encode=answer.encode, done=b"")
+    return jsonify(answer.whole(run.results(), asked.form))
 
 
 def chat_completion() -> ResponseReturnValue:
@@ -154,23 +141,23 @@ def apply_template() -> ResponseReturnValue:
 def _add_routes() -> None:
     blueprint = DIALECT.blueprint
     add_route(blueprint, completion, ("POST",), "/completion", "/completions")
-    add_route(blueprint, infill, ("POST",), "/infill")
+    add_route(blueprint, fill, ("POST",), "/infill")
     add_route(blueprint, chat_completion, ("POST",), "/chat/completions", "/v1/chat/completions")
     add_route(blueprint, apply_template, ("POST",), "/apply-template")
-    add_route(blueprint, llama_server_text.tokenize, ("POST",), "/tokenize")
-    add_route(blueprint, llama_server_text.detokenize, ("POST",), "/detokenize")
-    add_route(blueprint, llama_server_status.health, ("GET",), "/health", "/v1/health")
-    add_route(blueprint, llama_server_status.props, ("GET",), "/props")
-    add_route(blueprint, llama_server_status.set_props, ("POST",), "/props")
-    add_route(blueprint, llama_server_slots.slots, ("GET",), "/slots")
-    add_route(blueprint, llama_server_slots.act, ("POST",), "/slots/<id_slot>")
-    blueprint.record(llama_server_metrics.begin)
-    add_route(blueprint, llama_server_metrics.metrics, ("GET",), "/metrics")
-    add_route(blueprint, llama_server_lora.adapters, ("GET",), "/lora-adapters")
-    add_route(blueprint, llama_server_lora.set_scales, ("POST",), "/lora-adapters")
-    add_route(blueprint, llama_server_embedding.embedding, ("POST",), "/embedding", "/embeddings")
+    add_route(blueprint, text.tokenize, ("POST",), "/tokenize")
+    add_route(blueprint, text.detokenize, ("POST",), "/detokenize")
+    add_route(blueprint, status.health, ("GET",), "/health", "/v1/health")
+    add_route(blueprint, status.props, ("GET",), "/props")
+    add_route(blueprint, status.set_props, ("POST",), "/props")
+    add_route(blueprint, slots.slots, ("GET",), "/slots")
+    add_route(blueprint, slots.act, ("POST",), "/slots/<id_slot>")
+    blueprint.record(metrics.begin)
+    add_route(blueprint, metrics.metrics, ("GET",), "/metrics")
+    add_route(blueprint, lora.adapters, ("GET",), "/lora-adapters")
+    add_route(blueprint, lora.set_scales, ("POST",), "/lora-adapters")
+    add_route(blueprint, embedding.embedding, ("POST",), "/embedding", "/embeddings")
     ranks = ("/rerank", "/reranking", "/v1/rerank", "/v1/reranking")
-    add_route(blueprint, llama_server_rerank.rerank, ("POST",), *ranks)
+    add_route(blueprint, rerank.rerank, ("POST",), *ranks)
 
 
 _add_routes()

@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 from flask import jsonify
 
-from . import bodies
-from .service import service
+from .. import bodies
+from ..service import service
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from flask.typing import ResponseReturnValue
 
-    from .service import Lease
+    from ..service import Lease
 
 __all__ = ["adapters", "pairs", "set_scales"]
 

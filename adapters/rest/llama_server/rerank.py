@@ -9,9 +9,9 @@ from flask import jsonify
 
 from nitrolib.errors import InvalidRequest, Unsupported
 
-from . import bodies, running
-from .chat import select
-from .problem import Refused
+from .. import bodies, running
+from ..chat import select
+from ..problem import Refused
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

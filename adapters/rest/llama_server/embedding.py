@@ -9,10 +9,11 @@ from flask import jsonify
 
 from nitrolib.errors import Unsupported
 
-from . import bodies, llama_server_prompt
-from .chat import select
-from .problem import Refused
-from .running import embed
+from .. import bodies
+from ..chat import select
+from ..problem import Refused
+from ..running import embed
+from . import prompt
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -71,7 +72,7 @@ def _inputs(given: Any, engine: Engine, field: str) -> Any:
     texts = _texts(given)
     if texts is not None and all(texts):
         return texts
-    read = llama_server_prompt.read(_plain(given), engine, field)
+    read = prompt.read(_plain(given), engine, field)
     return [_ids(one, engine) for one in read]
 
 

@@ -8,8 +8,8 @@ from flask import jsonify
 
 from nitrolib.errors import InvalidRequest
 
-from . import bodies
-from .chat import details, select
+from .. import bodies
+from ..chat import details, select
 
 if TYPE_CHECKING:
     from flask.typing import ResponseReturnValue

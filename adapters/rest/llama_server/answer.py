@@ -6,9 +6,9 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from . import sse
-from .chat import details
-from .chat.probs import logprobs
+from .. import sse
+from ..chat import details
+from ..chat.probs import logprobs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

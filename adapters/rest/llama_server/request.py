@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 from nitrolib.errors import Unsupported
 from nitrolib.validation import shorten
 
-from . import bodies, llama_server_lora
-from .chat import params as chat_params
-from .chat.request import check_probs
-from .llama_server_answer import AnswerForm
+from .. import bodies
+from ..chat import params as chat_params
+from ..chat.request import check_probs
+from . import lora
+from .answer import AnswerForm
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from nitrolib.errors import InvalidRequest
     from nitrolib.prompt import Prompt
 
-    from .service import Lease
+    from ..service import Lease
 
 __all__ = ["Asked", "from_body", "own_field"]
 
@@ -120,7 +121,7 @@ def _request(
         cache_prompt=body.get("cache_prompt", True),
         id_slot=_slot(body.get("id_slot", -1), lease),
         timings_per_token=body.get("timings_per_token", False),
-        lora=llama_server_lora.pairs(body["lora"], lease) if "lora" in body else None,
+        lora=lora.pairs(body["lora"], lease) if "lora" in body else None,
         notes=notes if note is None else (*notes, note),
     )
 

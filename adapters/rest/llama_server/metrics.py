@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from flask import Response, current_app
 
-from .service import service
+from ..service import service
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -11,16 +11,17 @@ from flask import jsonify, request
 from nitrolib.errors import InvalidRequest, Unsupported
 from nitrolib.validation import shorten
 
-from . import bodies, slot_files
-from .problem import Refused
-from .service import service
+from .. import bodies
+from ..problem import Refused
+from ..service import service
+from . import slot_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from flask.typing import ResponseReturnValue
 
-    from .service import Lease
+    from ..service import Lease
 
 __all__ = ["act", "slots"]
 

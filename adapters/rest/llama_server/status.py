@@ -9,16 +9,16 @@ from flask import jsonify
 
 from nitrolib import __version__
 
-from .llama_server_answer import settings
-from .problem import Refused
-from .service import service
+from ..problem import Refused
+from ..service import service
+from .answer import settings
 
 if TYPE_CHECKING:
     from flask.typing import ResponseReturnValue
 
     from nitrolib.gguf import Vocabulary
 
-    from .service import Lease
+    from ..service import Lease
 
 __all__ = ["BUILD", "health", "props", "set_props"]
 
