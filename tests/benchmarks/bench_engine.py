@@ -1,4 +1,5 @@
-"""Every benchmark of the engine in one command: ratios against peers measured in the same run.
+"""Every benchmark of the engine on ctransformers in one command: ratios against peers measured in
+the same run. `bench_batching.py` has those of the other backend.
 
     python tests/benchmarks/bench_engine.py                 # everything, a table at the end
     python tests/benchmarks/bench_engine.py --only load import --runs 3
@@ -122,7 +123,8 @@ def prompt_ids(tokens: int) -> list[int]:
 
 def engine_for(arguments: argparse.Namespace, path: Path, **options: object) -> Engine:
     fields = {"ctx_len": 512, "threads": arguments.threads, "warm_up": False, **options}
-    return Engine.open(path, LoadOptions(clean_cache_threshold=0, **fields))  # type: ignore[arg-type]
+    options = LoadOptions(clean_cache_threshold=0, **fields)  # type: ignore[arg-type]
+    return Engine.open(path, options, "ctransformers")
 
 
 def engine_decode_rate(engine: Engine, tokens: int) -> float:
@@ -189,7 +191,12 @@ def peer(arguments: argparse.Namespace) -> Iterator[Row]:
 def http(arguments: argparse.Namespace) -> Iterator[Row]:
     """(c) one streaming HTTP client through gunicorn against the Engine in this process."""
     path = model(arguments, "110M")
-    settings = {"ctx_len": 512, "threads": arguments.threads, "clean_cache_threshold": 0}
+    settings = {
+        "backend": "ctransformers",
+        "ctx_len": 512,
+        "threads": arguments.threads,
+        "clean_cache_threshold": 0,
+    }
     with serve(model=path, **settings) as server, engine_for(arguments, path) as engine:
         sides = interleave(
             arguments.runs,

@@ -12,8 +12,9 @@ import pytest
 from support import gguf_draft as gd
 from support.gguf_maker import Shape, llama_draft, make_llama
 
-from nitrolib.backends import Feed, LoadOptions, load
+from nitrolib.backends import Feed, LoadOptions
 from nitrolib.backends import ctransformers as backend
+from nitrolib.backends.ctransformers import load
 from nitrolib.backends.library import cpu_variant, find_library, installed_variants, open_library
 from nitrolib.backends.native import default_params
 from nitrolib.backends.threads import available_cores

@@ -16,8 +16,9 @@ import numpy as np
 import pytest
 from support.gguf_maker import Shape, llama_draft, make_llama
 
-from nitrolib.backends import Feed, LoadOptions, load, opening
+from nitrolib.backends import Feed, LoadOptions, opening
 from nitrolib.backends import ctransformers as backend
+from nitrolib.backends.ctransformers import load
 from nitrolib.backends.library import cpu_variant, installed_variants, open_library
 from nitrolib.backends.threads import ThreadBudget, available_cores
 from nitrolib.errors import (
@@ -248,7 +249,8 @@ def test_as_many_slots_as_the_native_table_holds_really_run(tiny):
     the table belongs to all runtimes."""
     code = """
 import sys
-from nitrolib.backends import Feed, LoadOptions, load
+from nitrolib.backends import Feed, LoadOptions
+from nitrolib.backends.ctransformers import load
 from nitrolib.errors import ModelLoadError
 from nitrolib.backends.threads import available_cores
 threads = min(2, available_cores())
@@ -275,7 +277,8 @@ def test_the_child_of_a_fork_goes_on_with_the_loaded_model(tiny):
 import os, sys, warnings
 warnings.simplefilter("ignore", DeprecationWarning)
 import numpy as np
-from nitrolib.backends import Feed, LoadOptions, load
+from nitrolib.backends import Feed, LoadOptions
+from nitrolib.backends.ctransformers import load
 from nitrolib.backends.threads import available_cores
 threads = min(2, available_cores())
 runtime = load(sys.argv[1], LoadOptions(ctx_len=256, n_parallel=4, threads=threads, ngl=0))
@@ -327,7 +330,8 @@ def test_after_a_fork_a_gpu_model_is_left_alone(tiny, budget):
 def test_the_process_may_end_without_closing(tiny):
     code = """
 import sys
-from nitrolib.backends import Feed, LoadOptions, load
+from nitrolib.backends import Feed, LoadOptions
+from nitrolib.backends.ctransformers import load
 runtime = load(sys.argv[1], LoadOptions(ctx_len=64, n_parallel=2, threads=1, ngl=0))
 runtime.decode([Feed(0, [5, 6]), Feed(1, [7])])
 kept = runtime.logits(0)

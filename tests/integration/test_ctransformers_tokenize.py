@@ -19,7 +19,8 @@ from support.gguf_maker import (
     make_vocabulary,
 )
 
-from nitrolib.backends import LoadOptions, load
+from nitrolib.backends import LoadOptions
+from nitrolib.backends.ctransformers import load
 from nitrolib.errors import InvalidRequest, ModelFileError, ModelNotLoaded
 
 OPTIONS = LoadOptions(ctx_len=32, threads=1, ngl=0)
