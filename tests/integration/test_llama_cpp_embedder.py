@@ -168,7 +168,7 @@ def test_scores_are_those_of_the_library(ranker, opened):
     pairs = [embedder.pair(query, runtime.tokenize(text)) for text in TEXTS]
     with NativeModel(ranker) as native:
         cls, sep = native.token("bos"), native.token("sep")
-        assert pairs[1][: len(query) + 2] == [cls, *query, sep]
+        assert pairs[1] == [cls, *query, sep, *runtime.tokenize(TEXTS[1]), sep]
         expected = [native.pooled(pair, 1)[0] for pair in pairs]
     scores = embedder.rank(pairs)
     np.testing.assert_allclose(scores, expected, atol=2e-3)
@@ -262,6 +262,7 @@ def test_a_closed_embedder_refuses_and_so_does_one_of_a_closed_model(tiny, opene
         other.embed([IDS])
     with pytest.raises(ModelNotLoaded):
         runtime.embedder()
+    assert other.framed([5])[-1] == 5  # the model is gone, and nothing of it is asked
 
 
 def test_little_memory_shortens_the_texts_of_an_encoder(bert, monkeypatch):

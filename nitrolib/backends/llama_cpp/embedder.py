@@ -56,6 +56,32 @@ class EmbedderPlan:
     adapters: tuple[int, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class _Frame:
+    """Tokens around a text, each one or none: before it, between the two of a pair, and behind."""
+
+    bos: tuple[int, ...]
+    eos: tuple[int, ...]
+    sep: tuple[int, ...]
+    end: tuple[int, ...]
+
+    @classmethod
+    def of(cls, native: Native, vocab: int) -> _Frame:
+        bos, eos, sep = (f(vocab) for f in (native.vocab_bos, native.vocab_eos, native.vocab_sep))
+        wordpiece = native.vocab_type(vocab) == _WPM
+        ends = _known(eos if eos >= 0 else sep, native.vocab_add_eos(vocab))
+        return cls(
+            bos=_known(bos, wordpiece or native.vocab_add_bos(vocab)),
+            eos=ends,
+            sep=_known(sep, native.vocab_add_sep(vocab)),
+            end=_known(sep, True) if wordpiece else ends,
+        )
+
+
+def _known(token: int, wanted: bool) -> tuple[int, ...]:
+    return (token,) if wanted and token >= 0 else ()
+
+
 class LlamaCppEmbedder:
     """Makes one vector of a text, or one score of a pair; see `Embedder` for the contract.
 
@@ -68,8 +94,8 @@ class LlamaCppEmbedder:
         self.n_batch = _longest(plan)
         self.n_seq = min(MAX_TEXTS, self.n_batch)
         self.n_out = native.model_n_embd_out(model.address)
-        self._pieces = plan.causal and plan.pooling != "rank"
-        self._at_once = self._piece_size() if self._pieces else self.n_batch
+        in_pieces = plan.causal and plan.pooling != "rank"
+        self._at_once = self._piece_size() if in_pieces else self.n_batch
         self._stopper = Stopper(native.c.ggml_abort_callback)
         self._context: Handle | None = open_context(native, model, self._params(), plan.path)
         self._memory = native.memory(self._context.address)
@@ -78,7 +104,7 @@ class LlamaCppEmbedder:
         self._batch = Batch(native.c.llama_batch, self._at_once, plan.info.n_vocab, self.n_batch)
         self._budget = process_budget()
         self._lock = threading.Lock()
-        self._vocab = native.model_vocab(model.address)
+        self._frame = _Frame.of(native, native.model_vocab(model.address))
 
     def _piece_size(self) -> int:
         return max(32, min(512, self.n_batch, _LOGITS // self._plan.info.n_vocab))
@@ -98,28 +124,14 @@ class LlamaCppEmbedder:
     # What goes around a text
 
     def framed(self, text: Sequence[int]) -> list[int]:
-        """The ids of a text with what begins and ends it for this model (BOS, EOS, CLS, SEP)."""
-        native, vocab = self._native, self._vocab
-        wordpiece = native.vocab_type(vocab) == _WPM
-        before = wordpiece or native.vocab_add_bos(vocab)
-        after = native.vocab_sep(vocab) if wordpiece else native.vocab_eos(vocab)
-        ends = wordpiece or native.vocab_add_eos(vocab)
-        return [
-            *_known([native.vocab_bos(vocab)] if before else []),
-            *text,
-            *_known([after] if ends else []),
-        ]
+        """See `Embedder.framed`."""
+        return [*self._frame.bos, *text, *self._frame.end]
 
     def pair(self, query: Sequence[int], document: Sequence[int]) -> list[int]:
         """See `Embedder.pair`: [BOS] query [EOS] [SEP] document [EOS], each where the vocabulary
-        wants it, as llama.cpp's server joins them."""
-        native, vocab = self._native, self._vocab
-        ends = native.vocab_eos(vocab)
-        ends = native.vocab_sep(vocab) if ends < 0 else ends
-        bos = _known([native.vocab_bos(vocab)] if native.vocab_add_bos(vocab) else [])
-        eos = _known([ends] if native.vocab_add_eos(vocab) else [])
-        sep = _known([native.vocab_sep(vocab)] if native.vocab_add_sep(vocab) else [])
-        return [*bos, *query, *eos, *sep, *document, *eos]
+        wants it, as llama.cpp's server joins them; WordPiece ends with [SEP] too, as BERT does."""
+        frame = self._frame
+        return [*frame.bos, *query, *frame.eos, *frame.sep, *document, *frame.end]
 
     # Evaluation
 
@@ -303,10 +315,6 @@ def _longest(plan: EmbedderPlan) -> int:
             available_bytes=available,
         )
     return min(plan.n_ctx, fit)
-
-
-def _known(tokens: list[int]) -> list[int]:
-    return [token for token in tokens if token >= 0]
 
 
 def _refusal(field: str, value: object, allowed: str) -> InvalidRequest:

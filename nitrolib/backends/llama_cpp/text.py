@@ -24,7 +24,7 @@ RawTokenize = Callable[[bytes, int, int, int], int]
 
 
 class Tokenizer:
-    """Plain text to ids. Holds no state that calls change: any thread may call it.
+    """Plain text to ids. Any thread may call it.
 
     The library keeps tokens that were added with a text of their own ("<|im_start|>") whole
     wherever a text spells them, and may drop spaces beside them. So a text is cut at these, and
@@ -57,6 +57,7 @@ class Tokenizer:
         found = "|".join(re.escape(text) for text in marked if text)
         self._marks = re.compile(f"({found})") if found else None
         self._bytes = _byte_ids(vocabulary)
+        self._spelled: dict[str, list[int]] = {}  # the same for ever, whoever writes it
         self._check_bytes = byte_level and len(self._bytes) < 256
         self._pieces_of = pieces_of_bpe if byte_level else _whole
         if not byte_level and vocabulary.user_defined - self._forbidden:
@@ -76,31 +77,35 @@ class Tokenizer:
         return ids
 
     def _plain(self, text: str) -> list[int]:
-        ids = self._ids(text)
-        if self._forbidden.isdisjoint(ids):
-            return ids
         parts = [text] if self._marks is None else self._marks.split(text)
         if len(parts) == 1:
-            return self._respelled(ids)
+            return self._unmarked(text)
         spelled: list[int] = []
         for index, part in enumerate(parts):
             if part:
-                spelled += self._apart(part) if index % 2 else self._plain(part)
+                spelled += self._apart(part) if index % 2 else self._unmarked(part)
         return spelled
 
-    def _respelled(self, ids: list[int]) -> list[int]:
-        """Ids with other tokens for those that merging made out of their letters."""
+    def _unmarked(self, text: str) -> list[int]:
+        """Ids of a text without marks: but merging may make a steering token out of its letters."""
+        ids = self._ids(text)
+        if self._forbidden.isdisjoint(ids):
+            return ids
         spelled: list[int] = []
         for number in ids:
-            text = self._texts.get(number)
-            spelled += (number,) if text is None else self._apart(text)
+            forbidden = self._texts.get(number)
+            spelled += (number,) if forbidden is None else self._apart(forbidden)
         return spelled
 
     def _apart(self, text: str) -> list[int]:
         """The text of a forbidden token in other tokens: all but its last character, then that."""
-        if len(text.strip()) < 2:  # some tokenizers put a space before a letter, which is back then
-            return [self._bytes[byte] for byte in text.encode() if byte in self._bytes]
-        return self._plain(text[:-1]) + self._plain(text[-1])
+        if text not in self._spelled:
+            if len(text.strip()) < 2:  # some tokenizers put a space before a letter: back it is
+                ids = [self._bytes[byte] for byte in text.encode() if byte in self._bytes]
+            else:
+                ids = self._plain(text[:-1]) + self._plain(text[-1])
+            self._spelled[text] = ids
+        return self._spelled[text]
 
     def _ids(self, text: str) -> list[int]:
         ids: list[int] = []
