@@ -239,7 +239,9 @@ class Runtime(Protocol):
 
     def logits(self, seq: int) -> NDArray[np.float32]:
         """Logits after the last token of `seq`, shape (n_vocab,), float32: a view into native
-        memory, valid until the next decode or close. The caller may write to it."""
+        memory, valid until the next decode or close. The caller may write to it.
+
+        Raises BackendError where they are not finite (or `decode` has), and `seq` is empty then."""
         ...
 
     def embed(self, seq: int) -> NDArray[np.float32]:

@@ -284,8 +284,9 @@ def test_logits_that_are_not_finite_fail_their_sequence_alone(runtime, monkeypat
         return code
 
     monkeypatch.setattr(runtime._native, "decode", poisoned)
+    runtime.decode([Feed(0, (5,)), Feed(1, (6,)), Feed(2, (7,))])
     with pytest.raises(BackendError, match="not finite") as caught:
-        runtime.decode([Feed(0, (5,)), Feed(1, (6,)), Feed(2, (7,))])
+        runtime.logits(1)
     assert caught.value.failed == (1,)
     assert [runtime.length(seq) for seq in range(3)] == [len(IDS) + 1, 0, len(IDS) + 1]
     assert np.isfinite(runtime.logits(2)).all()

@@ -6,6 +6,7 @@ the call; what each check is for stands beside it.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
