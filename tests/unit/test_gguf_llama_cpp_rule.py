@@ -197,6 +197,16 @@ def test_matrices_of_types_without_a_product_are_refused(tmp_path: Path, kind: i
     assert refusal(tmp_path, draft).tensor == name
 
 
+@pytest.mark.parametrize("pre", ["whitespace", "of-tomorrow"])
+def test_pre_tokenizers_that_it_lacks_or_that_end_on_a_space_are_refused(
+    tmp_path: Path, pre: str
+) -> None:
+    draft = model_draft("qwen2")
+    draft["tokenizer.ggml.pre"] = string(pre)
+    error = refusal(tmp_path, draft)
+    assert (error.key, error.unsupported) == ("tokenizer.ggml.pre", True)
+
+
 @pytest.mark.parametrize("alignment", [8, 16])
 def test_data_that_cannot_be_computed_with_in_place_are_refused(
     tmp_path: Path, alignment: int
