@@ -80,9 +80,9 @@ class LlamaCppRuntime(ModelRuntime):
         self.capabilities |= self._find_capabilities(loaded)
 
     def _find_capabilities(self, loaded: Loaded) -> frozenset[Capability]:
-        found: set[Capability] = {"generate", "shared_batch", "rows"}
-        if not self._context.whole:
-            found.add("copy")
+        found: set[Capability] = {"generate", "shared_batch"}
+        if not self._context.whole:  # else tokens that a caller rejects could not be taken back
+            found |= {"copy", "rows"}
         # What is saved of a sliding window is the window: a beginning cannot be cut from it, and
         # to shift cells that others share they are saved too.
         if not self._context.slides:
