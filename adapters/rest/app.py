@@ -35,6 +35,7 @@ def create_app(engine: Engine | None = None, settings: Settings | None = None) -
     settings = Settings.from_environment() if settings is None else settings
     spoken = dialects.load(settings.dialects)
     app = Flask("nitrolib.adapters.rest", static_folder=None)
+    app.url_map.merge_slashes = False  # `//` would be redirected, in HTML
     app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes + 1  # see jsonbody.read
     app.json.sort_keys = False  # type: ignore[attr-defined]  # of the default provider
     errors.register(app)

@@ -61,7 +61,9 @@ class Registry:
             folder = self._folder(check_id(id))
         except InvalidRequest as error:
             raise ModelNotFound(str(id), reason=error.message) from None
-        found = self._read(id, folder) if self._holds_model(folder) else None
+        # What a link on the way leads to is not even listed.
+        there = is_direct(folder.parent, self.root) and self._holds_model(folder)
+        found = self._read(id, folder) if there else None
         if isinstance(found, ModelEntry):
             return found
         if found is None:

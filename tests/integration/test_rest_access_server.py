@@ -105,3 +105,31 @@ def test_a_dialect_is_served_alone(folder: Path, dialect: str, path: str) -> Non
         assert running.get(path)[0] == 200
         assert running.request("POST", LOAD, {"llama_model_path": "x"})[0] == 404
         assert running.get("/openapi.json")[1] == running.get(f"/openapi/{dialect}.json")[1]
+
+
+def test_ids_in_raw_paths_lead_nowhere(folder: Path) -> None:
+    """As a client may write them: HTTP libraries tidy such paths up before they send them."""
+    before = sorted(folder.rglob("*"))
+    settings = {"host": "0.0.0.0", "api_key": "k", "models_dir": folder / "models", "no_model": 1}
+    ids = [
+        "..%2fsecret.gguf",
+        "../secret.gguf",
+        "%2e%2e/%2e%2e/secret.gguf",
+        f"%2f{str(folder)[1:]}%2fsecret.gguf",
+        "link.gguf",
+        "tiny%2f..%2f..%2fsecret.gguf",
+        "tiny%00%2f..%2fsecret.gguf",
+    ]
+    with serve(**settings) as running:
+        for name in ids:
+            for method, path in (
+                ("GET", f"/v1/models/{name}"),
+                ("DELETE", f"/v1/models/{name}"),
+                ("PUT", f"/v1/models/{name}/start"),
+                ("GET", f"/v1/threads/{name}"),
+                ("GET", f"/v1/threads/x/messages/y/files/{name}"),
+            ):
+                status, _, body = send(running, method, path, key="k")
+                assert (status, "error" in body) == (404, True), (method, path, body)
+        assert "Traceback" not in running.log
+    assert sorted(folder.rglob("*")) == before

@@ -10,6 +10,7 @@ import pytest
 from support.rest_client import CHAT, EMBED, HELLO, LOAD, STATUS, UNLOAD, Rest
 
 from nitrolib.adapters.rest.dialects import DIALECTS
+from nitrolib.config import DEFAULT_DIALECTS
 from nitrolib.errors import InvalidRequest
 
 if TYPE_CHECKING:
@@ -240,41 +241,48 @@ def test_a_server_for_others_is_called_by_the_names_it_is_given() -> None:
 # ---- every rule of the URL map -------------------------------------------------------------------
 
 
+# Each alone, the usual ones, all, and all the other way round: who comes first has a path.
+SETS = [*((name,) for name in DIALECTS), DEFAULT_DIALECTS, DIALECTS, DIALECTS[::-1]]
+
+
 @functools.cache
-def every_route() -> list[tuple[str, str]]:
-    """Method and path of every rule that the server of all dialects has, variables filled in."""
+def every_route(dialects: tuple[str, ...]) -> list[tuple[str, str]]:
+    """Method and path of every rule that a server of *dialects* has, variables filled in."""
     routes = set()
-    for rule in Rest(dialects=DIALECTS).app.url_map.iter_rules():
+    for rule in Rest(dialects=dialects).app.url_map.iter_rules():
         path = re.sub(r"<any\((\w+)[^>]*>", r"\1", rule.rule)
         path = re.sub(r"<[^>]*>", "x", path)
         routes |= {(method, path) for method in (rule.methods or set()) - {"OPTIONS"}}
     return sorted(routes)
 
 
-def test_with_a_key_nothing_but_health_answers_without_it() -> None:
-    rest = Rest(dialects=DIALECTS, api_key="k")
+@pytest.mark.parametrize("dialects", SETS, ids="+".join)
+def test_with_a_key_nothing_but_health_answers_without_it(dialects: tuple[str, ...]) -> None:
+    rest = Rest(dialects=dialects, api_key="k")
     open_paths = set()
-    for method, path in every_route():
+    for method, path in every_route(dialects):
         got = rest.http.open(path, method=method, json={})
         if got.status_code != 401:
             open_paths.add(path)
         got.close()
-    assert open_paths == {"/healthz", "/health", "/v1/health"} & {path for _, path in every_route()}
+    paths = {path for _, path in every_route(dialects)}
+    assert open_paths == {"/healthz", "/health", "/v1/health"} & paths
     assert rest.engine.requests == []
     assert rest.get("/unknown").status == 401
 
 
+@pytest.mark.parametrize("dialects", SETS, ids="+".join)
 @pytest.mark.parametrize(
     "headers", [{"Origin": "https://example.org"}, {"Host": "example.org"}], ids=["origin", "host"]
 )
 def test_foreign_pages_and_names_are_refused_on_every_route_before_any_effect(
-    headers: dict[str, str], monkeypatch: pytest.MonkeyPatch
+    headers: dict[str, str], dialects: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from nitrolib.adapters.rest.service import Service
     from nitrolib.models import Downloads, ModelPool, Registry
     from nitrolib.store import Store
 
-    rest = Rest(dialects=DIALECTS)
+    rest = Rest(dialects=dialects)
     touched: list[str] = []
     # All that routes can do to models and storage goes through one of these.
     for kind, names in (
@@ -286,16 +294,17 @@ def test_foreign_pages_and_names_are_refused_on_every_route_before_any_effect(
     ):
         for name in names:
             monkeypatch.setattr(kind, name, lambda *_, name=name, **__: touched.append(name))
-    for method, path in every_route():
+    for method, path in every_route(dialects):
         got = rest.http.open(path, method=method, json={}, headers=headers)
         assert got.status_code == 403, (method, path)
         got.close()
     assert touched == []
 
 
-def test_every_path_answers_a_preflight() -> None:
-    rest = Rest(dialects=DIALECTS, api_key="k")
-    for method, path in every_route():
+@pytest.mark.parametrize("dialects", SETS, ids="+".join)
+def test_every_path_answers_a_preflight(dialects: tuple[str, ...]) -> None:
+    rest = Rest(dialects=dialects, api_key="k")
+    for method, path in every_route(dialects):
         answer = rest.request("OPTIONS", path, headers={"Origin": "http://localhost"})
         assert answer.status == 200, path
         assert method in (*answer.headers["Access-Control-Allow-Methods"].split(", "), "HEAD")
