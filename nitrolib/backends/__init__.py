@@ -159,7 +159,7 @@ def _refusal(entry: _Backend, file: GGUFFile) -> NitroError | None:
 def _why(entry: _Backend, refusals: dict[str, NitroError]) -> str:
     """Why the choice falls on `entry`: its strength, and what is wrong with those before it."""
     others = [
-        f"{name} cannot: {getattr(error, 'reason', None) or error.message}"
+        f"{name} does not: {getattr(error, 'reason', None) or error.message}"
         for name, error in refusals.items()
     ]
     return "; ".join([entry.strength, *others])
@@ -342,15 +342,6 @@ def _describe_llama_cpp() -> BackendInfo:
 
 # In the order in which "auto" asks them.
 _BACKENDS = {
-    "ctransformers": _Backend(
-        _load_ctransformers,
-        _verify_ctransformers,
-        _open_ctransformers,
-        _describe_ctransformers,
-        _needs_ctransformers,
-        _layers_ctransformers,
-        "the file passes its rule",
-    ),
     "llama-cpp-python": _Backend(
         _load_llama_cpp,
         _verify_llama_cpp,
@@ -359,5 +350,14 @@ _BACKENDS = {
         _needs_llama_cpp,
         _layers_llama_cpp,
         "it is installed and runs this file",
+    ),
+    "ctransformers": _Backend(
+        _load_ctransformers,
+        _verify_ctransformers,
+        _open_ctransformers,
+        _describe_ctransformers,
+        _needs_ctransformers,
+        _layers_ctransformers,
+        "it runs this file",
     ),
 }

@@ -158,12 +158,15 @@ def test_the_best_of_many_is_the_likeliest(client: OpenAI, model: str) -> None:
     def mean(choice: Any) -> float:
         return sum(choice.logprobs.token_logprobs) / len(choice.logprobs.token_logprobs)
 
-    every = complete(client, model, n=5, logprobs=0, temperature=1.5)
-    best = complete(client, model, n=2, best_of=5, temperature=1.5)
-    expected = sorted(every.choices, key=mean, reverse=True)[:2]
-    assert [one.text for one in best.choices] == [one.text for one in expected]
-    assert best.choices[0].logprobs is None
-    assert best.usage.completion_tokens == every.usage.completion_tokens
+    ranked = complete(client, model, n=4, best_of=5, logprobs=0, temperature=1.5)
+    means = [mean(choice) for choice in ranked.choices]
+    assert means == sorted(means, reverse=True)
+    assert len({choice.text for choice in ranked.choices}) == 4
+    # Within one call: with 8-bit weights the same seed may differ by what shares its batches.
+    assert ranked.usage.completion_tokens > sum(
+        len(choice.logprobs.tokens) for choice in ranked.choices
+    )
+    assert complete(client, model, n=2, best_of=5).choices[0].logprobs is None
 
 
 def test_a_stop_text_ends_it(client: OpenAI, model: str) -> None:

@@ -224,7 +224,7 @@ def test_inspect_tells_what_is_in_a_file(model: Path) -> None:
     told = json.loads(done.stdout)
     assert (told["architecture"], told["n_layer"], told["n_embd"]) == ("llama", 2, 64)
     assert (told["n_ctx_train"], told["n_vocab"], told["quantization"]) == (512, 512, "F32")
-    assert (told["runs"], told["backend"]) == (True, "ctransformers")
+    assert (told["runs"], told["backend"]) == (True, "llama-cpp-python")
     assert told["memory"]["total_bytes"] > told["file_bytes"]
     assert told["metadata"]["tokenizer.ggml.tokens"] == {"array": "array of string", "length": 512}
 
@@ -233,7 +233,7 @@ def test_inspect_as_text_has_no_decoration_in_a_pipe(model: Path) -> None:
     done = nitro("inspect", model)
     assert done.returncode == 0
     assert "\x1b" not in done.stdout
-    assert "yes, with ctransformers" in done.stdout
+    assert "yes, with llama-cpp-python" in done.stdout
     assert "llama.block_count" in done.stdout
 
 
@@ -243,8 +243,8 @@ def test_inspect_reckons_the_memory_of_the_settings_given(model: Path) -> None:
         total: int = told["memory"]["total_bytes"]
         return total
 
-    assert needed("--ctx-len", "64") < needed("--ctx-len", "256")
-    assert needed("--ctx-len", "64") < needed("--ctx-len", "128", "--n-parallel", "2")
+    assert needed("--ctx-len", "256") < needed("--ctx-len", "512")
+    assert needed("--ctx-len", "256") < needed("--ctx-len", "512", "--n-parallel", "2")
 
 
 @pytest.mark.parametrize("keep", [0, 3, 100, 5000, -1])

@@ -19,6 +19,15 @@ def model(tmp_path_factory):
     return make_llama(tmp_path_factory.mktemp("choose") / "m.gguf")
 
 
+@pytest.fixture
+def no_llama(monkeypatch):
+    """llama-cpp-python is not installed."""
+    from nitrolib.backends.llama_cpp import bindings
+
+    monkeypatch.setattr(bindings, "_native", None)
+    monkeypatch.setattr(bindings, "installed_version", lambda: None)
+
+
 @pytest.fixture(scope="module")
 def other(tmp_path_factory):
     draft = llama_draft()
@@ -30,28 +39,28 @@ def other(tmp_path_factory):
     return draft.write(tmp_path_factory.mktemp("choose") / "qwen2.gguf")
 
 
-def test_a_file_within_the_rule_is_run_by_ctransformers(model):
+def test_a_file_that_both_run_is_for_llama_cpp_python(model):
+    choice = choose(model)
+    assert choice.backend == "llama-cpp-python"
+    assert choice.reason == "it is installed and runs this file"
+
+
+def test_without_llama_cpp_python_a_file_within_the_rule_is_for_ctransformers(model, no_llama):
     choice = choose(model)
     assert choice.backend == "ctransformers"
-    assert choice.reason
+    assert choice.reason == (
+        "it runs this file; llama-cpp-python does not: llama-cpp-python is not installed"
+    )
+    runtime = load(model, LoadOptions(ctx_len=64, threads=1, ngl=0))
+    assert (runtime.report.backend, runtime.report.reason) == ("ctransformers", choice.reason)
+    runtime.close()
 
 
 def test_a_backend_that_was_asked_for_is_the_choice(model):
     assert choose(model, "ctransformers").reason == "it was asked for"
 
 
-def test_a_file_that_one_backend_cannot_run_is_for_the_other(other):
-    choice = choose(other)
-    assert choice.backend == "llama-cpp-python"
-    assert "ctransformers cannot" in choice.reason
-    assert "qwen2" in choice.reason
-
-
-def test_a_sound_file_that_nothing_runs_says_what_would(other, monkeypatch):
-    from nitrolib.backends.llama_cpp import bindings
-
-    monkeypatch.setattr(bindings, "_native", None)
-    monkeypatch.setattr(importlib.metadata, "version", _not_found)
+def test_a_sound_file_that_nothing_runs_says_what_would(other, no_llama):
     with pytest.raises(BackendUnavailable, match="llama-cpp-python is not installed") as caught:
         choose(other)
     assert "qwen2" in caught.value.reason
@@ -92,7 +101,7 @@ def test_an_unknown_backend_is_refused_naming_those_there_are(model):
     with pytest.raises(InvalidRequest) as caught:
         load(model, LoadOptions(), "vllm")
     assert (caught.value.field, caught.value.value) == ("backend", "vllm")
-    assert caught.value.allowed == "auto, ctransformers, llama-cpp-python"
+    assert caught.value.allowed == "auto, llama-cpp-python, ctransformers"
 
 
 def test_available_describes_the_installed_libraries():
