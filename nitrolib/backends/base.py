@@ -241,7 +241,8 @@ class Runtime(Protocol):
         """Logits after the last token of `seq`, shape (n_vocab,), float32: a view into native
         memory, valid until the next decode or close. The caller may write to it.
 
-        Raises BackendError where they are not finite (or `decode` has), and `seq` is empty then."""
+        They may hold NaN and infinities, unless `decode` has failed the sequence for them: who
+        chooses a token reads them all and refuses them then, so they are not read twice."""
         ...
 
     def embed(self, seq: int) -> NDArray[np.float32]:

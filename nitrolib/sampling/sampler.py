@@ -11,7 +11,7 @@ from ..errors import BackendError
 from . import bias, chain
 from .candidates import Candidates
 from .dry import Dry, dry_window_size
-from .edits import Edits
+from .edits import Edits, not_finite
 from .few import Few
 from .mirostat import Mirostat
 from .partial_sort import descending, largest, shortlist
@@ -74,6 +74,7 @@ class Sampler:
         self._legal: NDArray[np.float32] | None = None  # a row that only holds legal tokens
         self._is_masked = False
         self._bias = bias.gather(params.logit_bias, banned)
+        self._only_bans = bool(self._bias.ids.size) and not params.logit_bias
         self._seed = resolve_seed(params.seed)
         self._uniform = Uniform(self._seed)
         self._kept = keep_survivors
@@ -181,15 +182,17 @@ class Sampler:
         return self._legal
 
     def _sample(self, row: NDArray[np.float32]) -> int:
-        if not self._bias.ids.size and not self._penalties:
+        ids, amounts = self._bias
+        if not ids.size and not self._penalties:
             return self._choose(row)
         with Edits(row) as edits:
-            if self._bias.ids.size:
-                ids, amounts = self._bias
-                edits.set(ids, row[ids] + amounts)
+            if self._only_bans:
+                edits.ban(ids)
+            else:
+                edits.change(ids, np.add, amounts)
             for concerned, effect in self._penalties:
                 ids, numbers = concerned()
-                edits.set(ids, effect(row[ids], numbers))
+                edits.change(ids, effect, numbers)
             return self._choose(row)
 
     def _greedy(self, row: NDArray[np.float32]) -> int:
@@ -242,9 +245,9 @@ class Sampler:
         return token
 
     def _check_top(self, top: float) -> None:
-        if math.isfinite(top):
+        if -math.inf < top < math.inf:
             return
-        if top > -math.inf or math.isnan(top):
-            raise BackendError(f"the model's logits hold {'NaN' if math.isnan(top) else '+inf'}")
+        if top != -math.inf:
+            raise not_finite(top)
         why = " of the tokens that the constraint allows" if self._is_masked else ""
         raise BackendError(f"no token is left to choose: every logit{why} is -inf")

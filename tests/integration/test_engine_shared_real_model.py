@@ -17,7 +17,7 @@ from support.gguf_maker import make_llama
 
 from nitrolib.backends import LoadOptions
 from nitrolib.engine import Engine, GenerationRequest
-from nitrolib.errors import Cancelled, DeadlineExceeded
+from nitrolib.errors import BackendError, Cancelled, DeadlineExceeded
 from nitrolib.sampling import Sampler, SamplingParams
 
 pytest.importorskip("llama_cpp", reason="llama-cpp-python is not installed")
@@ -176,3 +176,21 @@ def test_a_long_prompt_is_left_within_milliseconds(tmp_path, how):
             generation.result(60)
         took = time.perf_counter() - begin
         assert took < whole / 2 + (wait if how == "deadline" else 0)
+
+
+@pytest.mark.parametrize("params", [greedy(), greedy(temperature=0.8, seed=1)])
+def test_logits_that_are_not_finite_fail_their_request_alone(engine, monkeypatch, params):
+    runtime = engine._model.scheduler.runtime
+    decode = runtime.decode
+
+    def poisoned(feeds):
+        decode(feeds)
+        if len(feeds) == 2 and len(feeds[1].tokens) == 1:
+            runtime._logits[1, 3] = np.nan
+
+    monkeypatch.setattr(runtime, "decode", poisoned)
+    sound, broken = (ask(engine, range(3, 3 + n), params) for n in (9, 12))
+    with pytest.raises(BackendError, match="NaN"):
+        broken.result(60)
+    assert sound.result(60).usage.completion_tokens == 40
+    assert runtime.length(1 - sound.result().slot) == 0  # nobody goes on from NaN

@@ -12,7 +12,6 @@ from support.llama_peer import peer_greedy, peer_logits
 from support.llama_runtime import CLOSE, IDS, feed_all, greedy, open_llama
 
 from nitrolib.backends import Feed, LoadOptions, load
-from nitrolib.backends.llama_cpp import bindings
 from nitrolib.errors import BackendError, InvalidRequest, ModelNotLoaded, Unsupported
 
 
@@ -271,25 +270,6 @@ def test_the_logits_never_move(runtime):
     address = runtime._logits_at
     runtime.decode([Feed(seq, IDS[:4], "every") for seq in range(8)])
     assert runtime._logits_at == address
-
-
-def test_logits_that_are_not_finite_fail_their_sequence_alone(runtime, monkeypatch):
-    runtime.decode([Feed(seq, IDS) for seq in range(3)])
-    native = bindings.native()
-    decode = native.decode
-
-    def poisoned(address, batch):
-        code = decode(address, batch)
-        runtime._logits[1, 3] = np.nan
-        return code
-
-    monkeypatch.setattr(runtime._native, "decode", poisoned)
-    runtime.decode([Feed(0, (5,)), Feed(1, (6,)), Feed(2, (7,))])
-    with pytest.raises(BackendError, match="not finite") as caught:
-        runtime.logits(1)
-    assert caught.value.failed == (1,)
-    assert [runtime.length(seq) for seq in range(3)] == [len(IDS) + 1, 0, len(IDS) + 1]
-    assert np.isfinite(runtime.logits(2)).all()
 
 
 @pytest.mark.parametrize("code", [-1, -2, -3])

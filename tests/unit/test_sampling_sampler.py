@@ -111,6 +111,24 @@ def test_plus_infinity_is_an_error(path: str) -> None:
 
 
 @by_path
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+@pytest.mark.parametrize("how", ["banned", "biased", "penalised"])
+def test_what_is_overwritten_must_be_sound_too(path: str, value: float, how: str) -> None:
+    row = a_row()
+    row[7] = value
+    changes: dict[str, object] = {"repeat_penalty": 1.5} if how == "penalised" else {}
+    if how == "biased":
+        changes["logit_bias"] = ((7, 1.0), (8, 1.0))
+    params = SamplingParams(**{**PATHS[path], **changes})  # type: ignore[arg-type]
+    sampler = Sampler(params, 1000, 2048, banned=[7, 8] if how == "banned" else ())
+    sampler.accept([7])
+    before = row.copy()
+    with pytest.raises(BackendError, match="NaN" if math.isnan(value) else "\\+inf"):
+        sampler.sample(row)
+    np.testing.assert_array_equal(row, before)
+
+
+@by_path
 def test_no_token_left_is_an_error(path: str) -> None:
     with pytest.raises(BackendError, match="every logit is -inf"):
         sampler_on(path).sample(np.full(1000, -math.inf, np.float32))

@@ -6,7 +6,6 @@ the call; what each check is for stands beside it.
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -34,17 +33,15 @@ _DONE, _NO_ROOM, _ABORTED = 0, 1, 2  # results of llama_decode
 class _Sequence:
     """What is known about one sequence: `n_past` tokens are in its cache, of which the first
     `shared` may lie in cells that other sequences use too. `rows` says which rows of the logits
-    belong to its last feed, `is_checked` whether they are known to be finite, and `ready` which
-    output this asked for, in the decode `step`."""
+    belong to its last feed, and `ready` which output this asked for, in the decode `step`."""
 
-    __slots__ = ("is_checked", "n_past", "number", "ready", "rows", "shared", "step")
+    __slots__ = ("n_past", "number", "ready", "rows", "shared", "step")
 
     def __init__(self, number: int) -> None:
         self.number = number
         self.n_past = self.shared = self.step = 0
         self.ready = ""
         self.rows = (0, 0)
-        self.is_checked = False
 
     def cut(self, n: int) -> None:
         """Note that only the first `n` tokens are left."""
@@ -174,23 +171,8 @@ class LlamaCppRuntime(ModelRuntime):
             if output != "none":
                 row += count if output == "every" else 1
             sequence.rows = (first, row)
-            sequence.is_checked = False
         if n_rows and (address != self._logits_at or self._logits is None):
             self._logits_at, self._logits = address, self._view_logits(address)
-
-    def _check_finite(self, sequence: _Sequence) -> None:
-        """Once for the rows of a feed, just before they are read: the rows of all sequences
-        together do not fit into a cache, and would be fetched twice."""
-        assert self._logits is not None
-        first, end = sequence.rows
-        # The maximum is NaN if any logit is, infinite if any is +inf or all are -inf. What is
-        # left, some -inf among finite ones, is a distribution that can be sampled.
-        for row in self._logits[first:end]:
-            if not math.isfinite(row.max()):
-                with self._lock:
-                    self._empty(sequence)
-                raise _failed({sequence.number: "the logits are not finite"})
-        sequence.is_checked = True
 
     def _view_logits(self, address: int) -> NDArray[np.float32]:
         if not address:
@@ -244,8 +226,6 @@ class LlamaCppRuntime(ModelRuntime):
         and keeps the native memory from being freed; it never becomes invalid memory."""
         sequence = self._ready(seq, "logits", "every")
         assert self._logits is not None
-        if not sequence.is_checked:
-            self._check_finite(sequence)
         row: NDArray[np.float32] = self._logits[sequence.rows[1] - 1]
         return row
 
@@ -253,8 +233,6 @@ class LlamaCppRuntime(ModelRuntime):
         """See `RowsRuntime.rows`."""
         sequence = self._ready(seq, "every")
         assert self._logits is not None
-        if not sequence.is_checked:
-            self._check_finite(sequence)
         return self._logits[sequence.rows[0] : sequence.rows[1]]
 
     def _ready(self, seq: int, *outputs: str) -> _Sequence:
