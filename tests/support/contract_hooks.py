@@ -34,6 +34,7 @@ UNSAID = {
     "before": "the id of a record of the list",
     "best_of": "not below n, and not beyond it in a stream",
     "content": "it must fit into the context",
+    "ctx_len": "a token for each slot",
     "dimensions": "at most the model's own",
     "dry_sequence_breakers": "each must be tokens of this model",
     "grammar": "a grammar that can be read",
@@ -45,13 +46,16 @@ UNSAID = {
     "logit_bias": "tokens of this model",
     "messages": "they must fit into the context; a result follows its call",
     "model_path": "the same as llama_model_path",
+    "n": "no more answers than can run or wait",
+    "n_cmpl": "no more answers than can run or wait",
     "n_predict": "the same as max_tokens",
     "n_probs": "the same as logprobs, and an answer of bounded size",
     "parameters": "as of the fields in it",
     "post_sampling_probs": "log probabilities beside it",
     "previous_response_id": "a response that was kept",
-    "prompt_template": "{prompt} in it",
     "prompt": "it must fit into the context, and its tokens be those of this model",
+    "prompt_template": "{prompt} in it",
+    "prompts": "no more answers than can run or wait",
     "response_format": "a schema that can be followed",
     "samplers": "names, or letters, of samplers",
     "source": "a model that is there",
@@ -66,7 +70,7 @@ UNSAID = {
 }
 # Of errors that name no field; numbers are float32, whatever JSON can write; and NUL is in no text
 # that a database keeps.
-_WORDS = ("download_error", "must be a finite number", "cannot be kept", "the context holds")
+_WORDS = ("download_error", "finite", "cannot be kept", "the context holds")
 
 
 def _id(case: Case) -> str:
