@@ -304,9 +304,10 @@ def test_loading_with_layers_and_no_gpu_raises_and_the_process_lives(tmp_path, m
     monkeypatch.setattr(gpu.gpu_trial, "open_driver", lambda _open: None)
     path = make_llama(tmp_path / "m.gguf")
     with pytest.raises(GpuUnavailable) as caught:
-        load(path, LoadOptions(ctx_len=32, threads=1, ngl=5))
+        load(path, LoadOptions(ctx_len=32, threads=1, ngl=5), "ctransformers")
     assert caught.value.missing == "driver"
-    runtime = load(path, LoadOptions(ctx_len=32, threads=1, ngl=5, gpu_fallback=True))
+    options = LoadOptions(ctx_len=32, threads=1, ngl=5, gpu_fallback=True)
+    runtime = load(path, options, "ctransformers")
     runtime.close()
     assert runtime.report.gpu_layers == 0
     assert any("ngl 5 was asked for" in note for note in runtime.report.notes)

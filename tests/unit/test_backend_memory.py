@@ -32,7 +32,7 @@ def test_the_plan_is_what_the_library_takes_or_a_little_more(tmp_path, ctx_len, 
         n_embd=128, n_layer=2, n_head=heads, n_head_kv=2, n_ff=300, n_vocab=vocab, n_ctx_train=2048
     )
     path = make_llama(tmp_path / "m.gguf", shape=shape)
-    runtime = load(path, LoadOptions(ctx_len=ctx_len, threads=1, ngl=0))
+    runtime = load(path, LoadOptions(ctx_len=ctx_len, threads=1, ngl=0), "ctransformers")
     kv_cache, scratch = _logged_megabytes("kv self size"), _logged_megabytes("compute buffer")
     plan = memory.reckon(runtime.info, n_ctx=ctx_len, n_seq=1, n_batch=min(512, ctx_len), mmap=True)
     runtime.close()
