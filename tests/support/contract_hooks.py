@@ -68,9 +68,9 @@ UNSAID = {
     "top_logprobs": "logprobs beside it",
     "typical_p": "the same as typ_p",
 }
-# Of errors that name no field; numbers are float32, whatever JSON can write; and NUL is in no text
-# that a database keeps.
-_WORDS = ("download_error", "finite", "cannot be kept", "the context holds")
+# Of errors that name no field. Numbers are float32, whatever JSON can write; NUL is in no text that
+# a database keeps.
+_WORDS = ("download_error", "finite", "cannot be kept", "the context holds", "can run or wait")
 
 
 def _id(case: Case) -> str:
