@@ -66,12 +66,23 @@ class Outbox(Generic[T]):
         else:
             self._post.add(self._put, chunk)
 
+    def put_made(self, make: Callable[[], Chunk]) -> None:
+        """Put what `make` returns. It is called on delivery, which costs the loop nothing then,
+        and must not raise."""
+        if self._post is None:
+            self._put(make())
+        else:
+            self._post.add(self._put_made, make)
+
     def finish(self, outcome: T | NitroError) -> None:
         """Set the outcome, once; later calls change nothing."""
         if self._post is None:
             self._finish(outcome)
         else:
             self._post.add(self._finish, outcome)
+
+    def _put_made(self, make: Callable[[], Chunk]) -> None:
+        self._put(make())
 
     def _put(self, chunk: Chunk | None) -> None:
         self.chunks.put(chunk)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from .answer import AnswerText
@@ -294,9 +295,8 @@ class GenerationSequence(Job, Work):
     def _put(self, text: str) -> None:
         self._texts.append(text)
         timings = self._timings() if self.request.timings_per_token else None
-        self.outbox.put(
-            Chunk(text=text, token_ids=self._untold(), timings=timings, probs=self._untold_probs())
-        )
+        ids, probs = self._untold(), self._untold_probs()
+        self.outbox.put_made(partial(Chunk, text=text, token_ids=ids, timings=timings, probs=probs))
 
     def _untold(self) -> tuple[int, ...]:
         ids = tuple(self._token_ids[self._told :])

@@ -74,7 +74,9 @@ class Sampler:
         self._legal: NDArray[np.float32] | None = None  # a row that only holds legal tokens
         self._is_masked = False
         self._bias = bias.gather(params.logit_bias, banned)
-        self._only_bans = bool(self._bias.ids.size) and not params.logit_bias
+        # Empty where tokens are biased too.
+        self._banned = frozenset(() if params.logit_bias else self._bias.ids.tolist())
+        self._tries_argmax = False  # whether only bans keep the largest logit from being chosen
         self._seed = resolve_seed(params.seed)
         self._uniform = Uniform(self._seed)
         self._kept = keep_survivors
@@ -97,6 +99,7 @@ class Sampler:
         few = plan.is_usual and params.top_k <= _FEW and params.top_k < n_vocab
         if plan.is_greedy:
             self._choose = self._greedy
+            self._tries_argmax = bool(self._banned) and not self._penalties
         elif few and params.min_keep <= 1 and self._kept is None:
             self._top_p = params.top_p if "top_p" in plan.tail else 1.0
             self._min_p = params.min_p if "min_p" in plan.tail else 0.0
@@ -185,8 +188,12 @@ class Sampler:
         ids, amounts = self._bias
         if not ids.size and not self._penalties:
             return self._choose(row)
+        if self._tries_argmax:
+            best = int(row.argmax())
+            if best not in self._banned:  # then the row need not be written to
+                return self._take_best(row, best)
         with Edits(row) as edits:
-            if self._only_bans:
+            if self._banned:
                 edits.ban(ids)
             else:
                 edits.change(ids, np.add, amounts)
@@ -196,8 +203,10 @@ class Sampler:
             return self._choose(row)
 
     def _greedy(self, row: NDArray[np.float32]) -> int:
-        best = int(row.argmax())  # of a NaN, its position
-        self._check_top(row.item(best))
+        return self._take_best(row, int(row.argmax()))
+
+    def _take_best(self, row: NDArray[np.float32], best: int) -> int:
+        self._check_top(row.item(best))  # NaN if any is: argmax gives its position
         if self._kept is not None:
             self._last = of_one(best, self._kept)
         return best
