@@ -12,7 +12,7 @@ import pytest
 from support.engine_storm import Storm
 from support.fake_runtime import assert_at_rest
 from support.gguf_maker import CHATML, make_llama
-from support.models import EXACT
+from support.models import EXACT, exact_options
 
 from nitrolib import demo
 from nitrolib.backends import LoadOptions
@@ -39,7 +39,7 @@ def path(tmp_path_factory, backend):
 
 @pytest.fixture
 def engine(path, backend):
-    options = LoadOptions(n_parallel=2, ctx_len=1024, threads=1)
+    options = LoadOptions(n_parallel=2, ctx_len=1024, threads=1, **exact_options(backend))
     with Engine.open(path, options, backend=backend) as engine:
         yield engine
         if engine.status().model is not None:
