@@ -99,9 +99,7 @@ def test_a_client_of_many_choices_that_goes_frees_slots_and_queue(
 
 
 @pytest.mark.parametrize("path", [CHAT, "/v1/embeddings"])
-def test_a_client_that_goes_in_the_queue_leaves_it(
-    server: Server, path: str, backend: str
-) -> None:
+def test_a_client_that_goes_in_the_queue_leaves_it(server: Server, path: str, backend: str) -> None:
     if path == "/v1/embeddings" and backend != "ctransformers":
         pytest.skip("embeddings are made beside the slots here, and wait for none")
     with ExitStack() as stack:
