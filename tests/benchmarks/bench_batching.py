@@ -30,8 +30,8 @@ from typing import TYPE_CHECKING, Any
 
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
 
+from support.bench_models import bench_model
 from support.bench_sides import Side
-from support.gguf_maker import make_llama
 from support.server import serve
 
 if TYPE_CHECKING:
@@ -83,18 +83,6 @@ def main() -> None:
         arguments.json.write_text(json.dumps([row.__dict__ for row in rows], indent=1))
 
 
-def model(arguments: argparse.Namespace, shape: str) -> Path:
-    """A random-weight model of that shape, made once and kept: Q8_0, the 1.1B in Q4_0."""
-    quant = "Q4_0" if shape == "1.1B" else "Q8_0"
-    path: Path = arguments.cache / f"{shape}-{quant}.gguf"
-    if not path.exists():
-        arguments.cache.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_suffix(".part")
-        make_llama(unfinished, shape=shape, quant=quant, n_ctx_train=4096)
-        unfinished.replace(path)
-    return path
-
-
 def in_turn(
     runs: int, one: Callable[[int], dict[str, Any]], other: Callable[[int], dict[str, Any]]
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -127,7 +115,7 @@ def ratio(
 def slots(arguments: argparse.Namespace) -> Iterator[Row]:
     """Aggregate decode at 1 to 8 slots, greedy, 8-token prompts: Engine against xllamacpp."""
     for shape in arguments.shapes:
-        path, tokens = model(arguments, shape), TOKENS[shape]
+        path, tokens = bench_model(arguments.cache, shape), TOKENS[shape]
         for count in (1, 2, 4, 8):
             bar = ">= 1.15" if count == 8 and shape != "15M" else ">= 1.0"
             with (
@@ -159,7 +147,7 @@ def _mixed(
     arguments: argparse.Namespace, what: str, bar: str, prompts: dict[str, Any]
 ) -> Iterator[Row]:
     order = {"jobs": 16, "tokens": 32, **prompts}
-    path = model(arguments, "110M")
+    path = bench_model(arguments.cache, "110M")
     with (
         Side("nitrolib", path, slots=4, threads=arguments.threads) as ours,
         Side("xllamacpp", path, slots=4, threads=arguments.threads) as theirs,
@@ -180,7 +168,9 @@ def overhead(arguments: argparse.Namespace) -> Iterator[Row]:
     for shape, bars in (("15M", ("<= 100", "-")), ("110M", ("<= 200", "<= 400"))):
         if shape not in arguments.shapes:
             continue
-        with Side("nitrolib", model(arguments, shape), slots=8, threads=arguments.threads) as ours:
+        with Side(
+            "nitrolib", bench_model(arguments.cache, shape), slots=8, threads=arguments.threads
+        ) as ours:
             for sample, bar in zip((False, True), bars, strict=True):
                 ours.run("decode", tokens=16, sample=sample)
                 found = [
@@ -200,7 +190,7 @@ def overhead(arguments: argparse.Namespace) -> Iterator[Row]:
 def prefill(arguments: argparse.Namespace) -> Iterator[Row]:
     """A prompt of 512 tokens, against `Llama.eval`."""
     for shape in arguments.shapes:
-        path = model(arguments, shape)
+        path = bench_model(arguments.cache, shape)
         with (
             Side("nitrolib", path, slots=1, ctx=1024, threads=arguments.threads) as ours,
             Side("llama-cpp-python", path, slots=1, ctx=1024, threads=arguments.threads) as theirs,
@@ -217,7 +207,7 @@ def prefill(arguments: argparse.Namespace) -> Iterator[Row]:
 def beside(arguments: argparse.Namespace) -> Iterator[Row]:
     """The longest wait of a decoding answer while a prompt of 2,000 tokens is evaluated beside it,
     against the time of one chunk of that prompt."""
-    path = model(arguments, "110M")
+    path = bench_model(arguments.cache, "110M")
     with Side("nitrolib", path, slots=2, ctx=2304, threads=arguments.threads) as ours:
         from nitrolib.engine.planning import BESIDE_DECODES
 
@@ -237,7 +227,7 @@ def beside(arguments: argparse.Namespace) -> Iterator[Row]:
 
 def ctransformers(arguments: argparse.Namespace) -> Iterator[Row]:
     """The two backends on one file, 1.1B: prefill, decode, and 8 clients at once."""
-    path = model(arguments, "1.1B")
+    path = bench_model(arguments.cache, "1.1B")
     threads = arguments.threads
     for count in (1, 8):
         with (
@@ -269,7 +259,7 @@ def http(arguments: argparse.Namespace) -> Iterator[Row]:
     for shape, bar in (("110M", ">= 3.0"), ("1.1B", ">= 2.3")):
         if shape not in arguments.shapes:
             continue
-        path, tokens = model(arguments, shape), TOKENS[shape]
+        path, tokens = bench_model(arguments.cache, shape), TOKENS[shape]
         settings = {
             "ctx_len": 8 * 512,
             "n_parallel": 8,

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
 
 from support.bare_loop import BareLoop
-from support.gguf_maker import make_llama
+from support.bench_models import bench_model
 from support.server import serve
 
 from nitrolib import ChatSession, Engine, LoadOptions, SamplingParams
@@ -75,18 +75,6 @@ def main() -> None:
     print("| what | median ratio | range | bar | medians |\n|---|---|---|---|---|")
     for row in rows:
         print("| " + " | ".join(row.cells) + " |")
-
-
-def model(arguments: argparse.Namespace, shape: str) -> Path:
-    """A random-weight model of that shape, made once and kept: Q8_0, the 1.1B in Q4_0."""
-    quant = "Q4_0" if shape == "1.1B" else "Q8_0"
-    path: Path = arguments.cache / f"{shape}-{quant}.gguf"
-    if not path.exists():
-        arguments.cache.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_suffix(".part")
-        make_llama(unfinished, shape=shape, quant=quant, n_ctx_train=4096)
-        unfinished.replace(path)
-    return path
 
 
 def interleave(
@@ -145,7 +133,7 @@ def engine_decode_rate(engine: Engine, tokens: int) -> float:
 def decode(arguments: argparse.Namespace) -> Iterator[Row]:
     """(a) against a bare ctypes loop with numpy's argmax over the same native library."""
     for shape in arguments.shapes:
-        path = model(arguments, shape)
+        path = bench_model(arguments.cache, shape)
         with (
             engine_for(arguments, path) as engine,
             BareLoop(path, n_ctx=512, threads=arguments.threads) as bare,
@@ -178,7 +166,7 @@ def peer(arguments: argparse.Namespace) -> Iterator[Row]:
         return count / (time.perf_counter() - begin)
 
     for shape in arguments.shapes:
-        path = model(arguments, shape)
+        path = bench_model(arguments.cache, shape)
         config = Config(context_length=512, threads=arguments.threads)
         llm = LLM(str(path), "gguf", config=config, lib="avx2")
         with engine_for(arguments, path) as engine:
@@ -190,7 +178,7 @@ def peer(arguments: argparse.Namespace) -> Iterator[Row]:
 
 def http(arguments: argparse.Namespace) -> Iterator[Row]:
     """(c) one streaming HTTP client through gunicorn against the Engine in this process."""
-    path = model(arguments, "110M")
+    path = bench_model(arguments.cache, "110M")
     settings = {
         "backend": "ctransformers",
         "ctx_len": 512,
@@ -243,7 +231,7 @@ def load(arguments: argparse.Namespace) -> Iterator[Row]:
     """(d) time to load against ctransformers.LLM as a user calls it."""
     from ctransformers.llm import LLM, Config
 
-    path = model(arguments, "110M")
+    path = bench_model(arguments.cache, "110M")
 
     def ours(warm_up: bool) -> float:
         begin = time.perf_counter()
@@ -267,7 +255,7 @@ def load(arguments: argparse.Namespace) -> Iterator[Row]:
 
 def chat(arguments: argparse.Namespace) -> Iterator[Row]:
     """(e) second turn of a 1,000-token chat: tokens evaluated beside the new tokens."""
-    path = model(arguments, "15M")
+    path = bench_model(arguments.cache, "15M")
     with engine_for(arguments, path, ctx_len=2048) as engine:
         session = ChatSession(engine, params=SamplingParams(temperature=0, max_tokens=16))
         text = "the story of a small town by the sea "

@@ -165,7 +165,6 @@ class Nitrolib:
             fields |= {"repeat_penalty": 1.0, "seed": 1}
         prompts = prompts_of(order, self.slots)
         clock = _Clock(len(prompts))
-        before = self.engine.status()
         running = [
             self.engine.submit(
                 GenerationRequest(
@@ -183,7 +182,6 @@ class Nitrolib:
                     clock.token(index, len(chunk.token_ids))
 
         _in_threads(len(running), read)
-        del before
         usages = [one.result().usage for one in running]
         return clock.report() | {
             "evaluated": sum(one.prompt_tokens - one.cached_tokens for one in usages)
@@ -231,9 +229,6 @@ class Nitrolib:
         assert other is not None
         spent = other.result().timings.prefill_s
         return {"gap_s": clock.gap[0], "prefill_s": spent}
-
-    def resident(self, order: dict[str, Any]) -> dict[str, Any]:
-        return {"bytes": _resident()}
 
 
 class Xllamacpp:
@@ -305,13 +300,6 @@ class HighLevel:
         begin = time.perf_counter()
         self._llama.eval(prompt)
         return {"rate": order["tokens"] / (time.perf_counter() - begin)}
-
-
-def _resident() -> int:
-    import psutil
-
-    resident: int = psutil.Process().memory_info().rss
-    return resident
 
 
 SIDES: dict[str, Callable[..., Any]] = {
