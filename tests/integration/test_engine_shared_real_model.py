@@ -182,14 +182,17 @@ def test_a_long_prompt_is_left_within_milliseconds(tmp_path, how):
 def test_logits_that_are_not_finite_fail_their_request_alone(engine, monkeypatch, params):
     runtime = engine._model.scheduler.runtime
     decode = runtime.decode
+    both_asked = threading.Event()  # or the first could be done before the second comes
 
     def poisoned(feeds):
+        both_asked.wait(60)
         decode(feeds)
         if len(feeds) == 2 and len(feeds[1].tokens) == 1:
             runtime._logits[1, 3] = np.nan
 
     monkeypatch.setattr(runtime, "decode", poisoned)
     sound, broken = (ask(engine, range(3, 3 + n), params) for n in (9, 12))
+    both_asked.set()
     with pytest.raises(BackendError, match="NaN"):
         broken.result(60)
     assert sound.result(60).usage.completion_tokens == 40
