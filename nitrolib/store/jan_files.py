@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Iterator
 
+    from .messages import Fields
     from .records import Json
     from .store import Store
 
@@ -108,26 +109,9 @@ class _Import:
             metadata=_object(data.get("metadata")),
         )
         messages = list(self._read_messages(folder / "messages.jsonl"))
-        for message in sorted(messages, key=lambda one: _seconds(one.get("created_at")) or 0):
-            self._make_message(thread.id, message)
+        messages.sort(key=lambda one: _seconds(one.get("created_at")) or 0)
+        self._store.messages.create_many(thread.id, [_message(one) for one in messages])
         return len(messages)
-
-    def _make_message(self, thread_id: str, data: Json) -> None:
-        given, created = _str(data.get("id")), _seconds(data.get("created_at"))
-        files = [file for file in data.get("file_ids") or () if isinstance(file, str)]
-        whole = data.get("status", "ready") in ("ready", "completed")
-        self._store.messages.create(
-            thread_id,
-            id=given if is_id(given) else None,
-            created_at=created,
-            role=data["role"],
-            content=_content(data.get("content")),
-            file_ids=list(dict.fromkeys(filter(is_id, files))),
-            assistant_id=_str(data.get("assistant_id")) or None,
-            status="completed" if whole else "incomplete",
-            completed_at=_seconds(data.get("completed_at")),
-            metadata=_object(data.get("metadata")),
-        )
 
     def _read_messages(self, path: Path) -> Iterator[Json]:
         if not path.is_file():
@@ -155,6 +139,22 @@ def _text(path: Path) -> str:
     if len(data) > _MAX_BYTES:
         raise InvalidRequest(f"it is larger than {_MAX_BYTES} bytes")
     return data.decode("utf-8-sig", "replace")
+
+
+def _message(data: Json) -> Fields:
+    given, status = _str(data.get("id")), data.get("status", "ready")
+    files = [file for file in data.get("file_ids") or () if isinstance(file, str)]
+    return {
+        "id": given if is_id(given) else None,
+        "created_at": _seconds(data.get("created_at")),
+        "role": data["role"],
+        "content": _content(data.get("content")),
+        "file_ids": list(dict.fromkeys(filter(is_id, files))),
+        "assistant_id": _str(data.get("assistant_id")) or None,
+        "status": "completed" if status in ("ready", "completed") else "incomplete",
+        "completed_at": _seconds(data.get("completed_at")),
+        "metadata": _object(data.get("metadata")),
+    }
 
 
 def _seconds(value: Any) -> int | None:

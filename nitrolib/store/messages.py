@@ -11,7 +11,7 @@ from ..errors import InvalidRequest, NotFound
 from . import tables
 from .ids import check_id, is_id
 from .records import Message, MessageFile
-from .rows import Rows
+from .rows import AT_ONCE, Rows
 from .threads import see_thread
 
 if TYPE_CHECKING:
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
         role: Required[str]
         file_ids: Sequence[str]
 
+    _New = tuple[dict[str, Any], tuple[str, ...]]  # a row but for its thread, the ids of files
+
 
 __all__ = ["Messages"]
 
@@ -54,16 +56,33 @@ class Messages(Rows[Message]):
     def create(self, thread_id: str, **fields: Unpack[Fields]) -> Message:
         """A new message at the end of a thread. Raises NotFound for an unknown thread, Conflict for
         an `id` that is taken."""
-        files = _check_files(fields.get("file_ids", ()))
+        return self._create(thread_id, [self._new(fields)])[0]
+
+    def create_many(self, thread_id: str, messages: Sequence[Fields]) -> tuple[Message, ...]:
+        """New messages at the end of a thread, in their order: all of them, or none.
+
+        Raises as `create` does; an InvalidRequest names its field with the place of the message,
+        such as `messages/3/metadata`.
+        """
+        made = [self._new(one, f"messages/{index}/") for index, one in enumerate(messages)]
+        return self._create(thread_id, made)
+
+    def _new(self, fields: Fields, place: str = "") -> _New:
+        files = _check_files(fields.get("file_ids", ()), place)
+        return self._row({**fields, "file_ids": files}, place), files
+
+    def _create(self, thread_id: str, made: Sequence[_New]) -> tuple[Message, ...]:
         with self._database.write() as connection:
             see_thread(connection, thread_id, hold=True)
-            values: dict[str, Any] = {**fields, "thread_id": thread_id, "file_ids": files}
-            message_id = self._insert(connection, values)
+            ids = self._insert_all(connection, [{**row, "thread_id": thread_id} for row, _ in made])
+            files = [
+                {"id": file, "message_id": row["id"], "created_at": self._now()}
+                for row, row_files in made
+                for file in row_files
+            ]
             if files:
-                made = {"message_id": message_id, "created_at": self._now()}
-                rows = [{"id": file, **made} for file in files]
-                connection.execute(sa.insert(tables.message_files), rows)
-            return self._find(connection, message_id)
+                connection.execute(sa.insert(tables.message_files), files)
+            return tuple(self._records(connection, list(self._rows(connection, ids))))
 
     def get(self, thread_id: str, message_id: str) -> Message:
         """One message of a thread. Raises NotFound, of the thread where it is unknown."""
@@ -95,8 +114,8 @@ class Messages(Rows[Message]):
         found: dict[str, list[str]] = {thread_id: [] for thread_id in thread_ids}
         columns = self.table.c
         with self._database.read() as connection:
-            for start in range(0, len(thread_ids), _AT_ONCE):
-                some = list(thread_ids[start : start + _AT_ONCE])
+            for start in range(0, len(thread_ids), AT_ONCE):
+                some = list(thread_ids[start : start + AT_ONCE])
                 query = sa.select(columns.thread_id, columns.id).where(columns.thread_id.in_(some))
                 for thread_id, message_id in connection.execute(query.order_by(columns.sequence)):
                     found[thread_id].append(message_id)
@@ -138,15 +157,11 @@ class Messages(Rows[Message]):
         ]
 
 
-_AT_ONCE = 500  # ids in one query: databases bound the number
-
-
-def _check_files(file_ids: Sequence[str]) -> tuple[str, ...]:
-    files = tuple(check_id(file, f"file_ids/{index}") for index, file in enumerate(file_ids))
+def _check_files(file_ids: Sequence[str], place: str) -> tuple[str, ...]:
+    field = f"{place}file_ids"
+    files = tuple(check_id(file, f"{field}/{index}") for index, file in enumerate(file_ids))
     if len(set(files)) < len(files):
-        raise InvalidRequest(
-            "file_ids names a file twice", field="file_ids", allowed="each file once"
-        )
+        raise InvalidRequest(f"{field} names a file twice", field=field, allowed="each file once")
     return files
 
 
@@ -154,8 +169,8 @@ def _files(connection: Connection, ids: Sequence[str]) -> dict[str, list[Message
     """The files of each of the messages *ids*, in their order."""
     found: dict[str, list[MessageFile]] = defaultdict(list)
     columns = tables.message_files.c
-    for start in range(0, len(ids), _AT_ONCE):
-        some = ids[start : start + _AT_ONCE]
+    for start in range(0, len(ids), AT_ONCE):
+        some = ids[start : start + AT_ONCE]
         query = sa.select(columns.id, columns.message_id, columns.created_at)
         query = query.where(columns.message_id.in_(some)).order_by(columns.sequence)
         for row in connection.execute(query).mappings():

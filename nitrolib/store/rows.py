@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections import Counter
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import sqlalchemy as sa
@@ -14,7 +15,7 @@ from .ids import check_id, is_id, new_id
 from .records import Page
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from sqlalchemy import ColumnElement, RowMapping, Table
     from sqlalchemy.engine import Connection
@@ -22,9 +23,10 @@ if TYPE_CHECKING:
     from .database import Database
     from .records import Order
 
-__all__ = ["MAX_PAGE", "Rows"]
+__all__ = ["AT_ONCE", "MAX_PAGE", "Rows"]
 
 MAX_PAGE = 100
+AT_ONCE = 500  # ids in one query: databases bound the number
 R = TypeVar("R")
 
 
@@ -72,23 +74,51 @@ class Rows(Generic[R]):
         """Make a row of *values* and give its id; the id and the time are made where they are not
         given. Raises Conflict for an id that is taken, InvalidRequest for a value that cannot be
         kept."""
-        given = self._defaults() | dict(values)
-        key: str = new_id(self.prefix) if given.get("id") is None else check_id(given["id"])
-        given["id"] = key
-        if given.get("created_at") is None:
-            given["created_at"] = self._now()
-        self._check(given)
-        row = {name: given[name] for name in given if name in self.table.c}
+        return self._insert_all(connection, [self._row(values)])[0]
+
+    def _insert_all(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+        """Write *rows*, made by `_row`, at once and in their order, and give their ids. Raises
+        Conflict for an id that is taken; nothing is written then."""
+        ids = [row["id"] for row in rows]
+        if not rows:  # an insert without values would make a row of its own
+            return ids
         try:
             with connection.begin_nested():
-                connection.execute(sa.insert(self.table).values(row))
+                connection.execute(sa.insert(self.table), list(rows))
         except IntegrityError as error:
-            query = sa.select(self.table.c.id).where(self.table.c.id == key)
-            if connection.execute(query).scalar_one_or_none() is None:
+            taken = self._taken(connection, ids)
+            if taken is None:
                 raise
-            message = f"the {self.kind} {key!r} is there already"
-            raise Conflict(message, kind=self.kind, id=key) from error
-        return key
+            message = f"the {self.kind} {taken!r} is there already"
+            raise Conflict(message, kind=self.kind, id=taken) from error
+        return ids
+
+    def _row(self, values: Mapping[str, Any], place: str = "") -> dict[str, Any]:
+        """All columns of a new row of *values*, which stand at *place* in what was given. Raises
+        InvalidRequest for a value that cannot be kept."""
+        given = self._defaults() | dict(values)
+        key = given.get("id")
+        given["id"] = new_id(self.prefix) if key is None else check_id(key, f"{place}id")
+        if given.get("created_at") is None:
+            given["created_at"] = self._now()
+        self._check(given, place)
+        return {name: given[name] for name in given if name in self.table.c}
+
+    def _taken(self, connection: Connection, ids: Sequence[str]) -> str | None:
+        """One of *ids* that stands there twice, or that a row has; None where there is none."""
+        for key, number in Counter(ids).items():
+            if number > 1:
+                return key
+        for row in self._rows(connection, ids):
+            return str(row["id"])
+        return None
+
+    def _rows(self, connection: Connection, ids: Sequence[str]) -> Iterator[RowMapping]:
+        """Those rows that have one of *ids*."""
+        for start in range(0, len(ids), AT_ONCE):
+            some = ids[start : start + AT_ONCE]
+            query = sa.select(self.table).where(self.table.c.id.in_(some))
+            yield from connection.execute(query.order_by(self.table.c.sequence)).mappings()
 
     def _change(
         self,
@@ -178,14 +208,14 @@ class Rows(Generic[R]):
                 found[name] = field.default_factory()
         return found
 
-    def _check(self, values: Mapping[str, Any]) -> None:
+    def _check(self, values: Mapping[str, Any], place: str = "") -> None:
         """Raise InvalidRequest for a value that one of the databases cannot keep as it is."""
         for name, value in values.items():
             kept = _is_text(value) if isinstance(value, str) else _is_json(value)
             if not kept:
                 raise InvalidRequest(
-                    f"{name} cannot be kept",
-                    field=name,
+                    f"{place}{name} cannot be kept",
+                    field=f"{place}{name}",
                     allowed="text without NUL and lone surrogates, JSON of finite numbers",
                 )
 

@@ -37,6 +37,15 @@ class TestThreads:
         assert [one["role"] for one in listed["data"]] == ["user", "assistant"]
         assert listed["data"][1]["file_ids"] == ["file-1"]
 
+    def test_the_longest_body_keeps_the_order_of_its_messages(self, jan: Jan) -> None:
+        texts = [str(number) for number in range(4096)]
+        messages = [{"role": "user", "content": text} for text in texts]
+        made = jan.call("POST", "/threads", {"messages": messages}, "ThreadObject")
+        store = jan.app.extensions["nitrolib"].store
+        kept = store.messages.list(made["id"], limit=None, order="asc").data
+        assert [one.text for one in kept] == texts
+        assert [one.id for one in kept] == made["messages"]
+
     def test_the_late_body_says_what_its_assistants_are(self, jan: Jan) -> None:
         given = {
             "assistant_id": "jan",
@@ -124,6 +133,10 @@ class TestThreads:
             ({"messages": [{"role": "system", "content": "x"}]}, "messages/0/role"),
             ({"messages": [{"role": "user"}]}, "messages/0/content"),
             ({"messages": [{"role": "user", "content": 5}]}, "messages/0/content"),
+            (
+                {"messages": [HELLO, {**HELLO, "content": [{"type": "x"}]}]},
+                "messages/1/content/0/type",
+            ),
             ({"parameters": {"temperature": -1}}, "parameters/temperature"),
             ({"title": "a\0b"}, "title"),
         ],
@@ -133,7 +146,7 @@ class TestThreads:
     ) -> None:
         status, code, param = jan.fails("POST", "/threads", body)
         assert (status, param) == (400, field)
-        assert code in ("invalid_value", "missing_required_parameter")
+        assert code in ("invalid_value", "missing_required_parameter", "unsupported")
         assert jan.call("GET", "/threads") == []
 
     def test_an_unknown_assistant_is_not_found_and_nothing_is_made(self, jan: Jan) -> None:
@@ -295,6 +308,9 @@ class TestMessages:
         thread = jan.thread()
         jan.app.extensions["nitrolib"].store.runs.create(thread, assistant_id="jan")
         assert jan.fails("POST", f"/threads/{thread}/messages", HELLO)[:2] == (409, "conflict")
+        changes = {"title": "x", "messages": [HELLO]}
+        assert jan.fails("PATCH", f"/threads/{thread}", changes)[:2] == (409, "conflict")
+        assert jan.call("GET", f"/threads/{thread}")["title"] == ""
 
 
 class TestAssistants:

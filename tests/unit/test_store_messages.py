@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import sqlalchemy as sa
 from support.stores import KINDS, Clock, opened
 
 from nitrolib.errors import Conflict, InvalidRequest, NotFound
@@ -94,6 +95,84 @@ def test_messages_stay_in_order(store: Store, thread: str) -> None:
     page = store.messages.list(thread, order="asc", after=ids[1], limit=2)
     assert [one.id for one in page.data] == ids[2:4]
     assert (page.first_id, page.last_id, page.has_more) == (ids[2], ids[3], True)
+
+
+def test_many_messages_come_in_their_order(store: Store, thread: str) -> None:
+    first = store.messages.create(thread, role="user")
+    given: list[Any] = [
+        {"role": "user", "content": [text_part(str(number))], "metadata": {"n": number}}
+        for number in range(1100)
+    ]
+    given[700] = {"role": "assistant", "file_ids": ["b", "a"], "id": f"m_700_{thread}"}
+    made = store.messages.create_many(thread, given)
+    assert store.messages.list(thread, limit=None, order="asc").data == (first, *made)
+    assert [one.text for one in made] == [str(n) if n != 700 else "" for n in range(1100)]
+    assert [one.id for one in made if one.role == "assistant"] == [f"m_700_{thread}"]
+    assert [file.id for file in store.messages.files(thread, made[700].id)] == ["b", "a"]
+    assert made[5] == store.messages.get(thread, made[5].id)
+    assert store.messages.create_many(thread, []) == ()
+
+
+def test_many_messages_are_written_by_one_statement(store: Store, thread: str) -> None:
+    inserts = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, *_rest: Any) -> None:
+        inserts.extend([statement] if statement.startswith("INSERT") else [])
+
+    sa.event.listen(sa.Engine, "before_cursor_execute", note)
+    try:
+        store.messages.create_many(thread, [{"role": "user", "file_ids": ["a"]}] * 50)
+    finally:
+        sa.event.remove(sa.Engine, "before_cursor_execute", note)
+    assert len(inserts) == 2  # of the messages, and of their files
+
+
+@pytest.mark.parametrize("taken", ["first", "twice"])
+def test_many_messages_are_all_made_or_none(store: Store, thread: str, taken: str) -> None:
+    first = store.messages.create(thread, role="user", id=f"first_{thread}")
+    other = store.threads.create().id
+    given: list[Any] = [{"role": "user", "file_ids": ["a"]} for _ in range(600)]
+    given[0]["id"] = f"twice_{thread}"
+    given[-1]["id"] = f"{taken}_{thread}"
+    with pytest.raises(Conflict) as caught:
+        store.messages.create_many(other, given)
+    assert (caught.value.kind, caught.value.id) == ("message", f"{taken}_{thread}")
+    assert store.messages.list(other).data == ()
+    assert store.messages.list(thread).data == (first,)
+
+
+def test_a_refused_many_leaves_its_transaction_as_it_was(store: Store) -> None:
+    with store.transaction():
+        thread = store.threads.create().id
+        kept = store.messages.create(thread, role="user")
+        with pytest.raises(Conflict):
+            store.messages.create_many(thread, [{"role": "user"}, {"role": "user", "id": kept.id}])
+    assert store.messages.list(thread).data == (kept,)
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"id": "a/b"}, "messages/1/id"),
+        ({"file_ids": ["a", ".."]}, "messages/1/file_ids/1"),
+        ({"file_ids": ["a", "a"]}, "messages/1/file_ids"),
+        ({"metadata": {"n": float("nan")}}, "messages/1/metadata"),
+    ],
+)
+def test_what_is_wrong_with_one_of_many_is_named(
+    store: Store, thread: str, fields: Any, field: str
+) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        store.messages.create_many(thread, [{"role": "user"}, {"role": "user", **fields}])
+    assert caught.value.field == field
+    assert store.messages.list(thread).data == ()
+
+
+def test_many_messages_are_not_written_to_an_unknown_thread(store: Store) -> None:
+    for messages in ([], [{"role": "user"}]):
+        with pytest.raises(NotFound) as caught:
+            store.messages.create_many("thread_gone", messages)  # type: ignore[arg-type]
+        assert caught.value.kind == "thread"
 
 
 def test_the_messages_of_one_run_are_listed(store: Store, thread: str) -> None:

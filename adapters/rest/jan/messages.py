@@ -15,14 +15,14 @@ from ..service import service
 from .objects import deleted, file_json, list_json, message_json, page_query
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from flask.typing import ResponseReturnValue
 
-    from nitrolib.store import Json, Message, Store
+    from nitrolib.store import Json, Store
 
 __all__ = [
-    "add_message",
+    "add_messages",
     "change_message",
     "create_message",
     "delete_message",
@@ -38,26 +38,22 @@ def create_message(thread_id: str) -> ResponseReturnValue:
     body = bodies.read("jan", "CreateMessageRequest").fields
     store = service().store
     with store.transaction():
-        message = add_message(store, thread_id, body)
+        _refuse_while_answered(store, thread_id)
+        message = store.messages.create(thread_id, **_fields(body, ""))
     return jsonify(message_json(message))
 
 
-def add_message(store: Store, thread_id: str, given: Mapping[str, Any], place: str = "") -> Message:
-    """Append the message *given*, which is checked and stands at *place* in its body, inside a
+def add_messages(
+    store: Store, thread_id: str, given: Sequence[Mapping[str, Any]], field: str
+) -> None:
+    """Append the messages *given*, which are checked and the *field* of a body, inside a
     transaction. Raises NotFound, Conflict while the thread is being answered, Unsupported for
     content that is no text."""
-    active = store.runs.active(thread_id)
-    if active is not None:
-        raise Conflict(
-            f"the thread is being answered by the run {active!r}: wait for its end, or cancel it"
-        )
-    return store.messages.create(
-        thread_id,
-        role=given["role"],
-        content=_content(given["content"], f"{place}content"),
-        file_ids=_file_ids(given, place),
-        metadata=given.get("metadata") or {},
-    )
+    if not given:
+        return
+    _refuse_while_answered(store, thread_id)
+    fields = [_fields(one, f"{field}/{index}/") for index, one in enumerate(given)]
+    store.messages.create_many(thread_id, fields)
 
 
 def list_messages(thread_id: str) -> ResponseReturnValue:
@@ -93,6 +89,24 @@ def message_files(thread_id: str, message_id: str) -> ResponseReturnValue:
 def message_file(thread_id: str, message_id: str, file_id: str) -> ResponseReturnValue:
     """GET /v1/threads/{thread_id}/messages/{message_id}/files/{file_id}"""
     return jsonify(file_json(service().store.messages.file(thread_id, message_id, file_id)))
+
+
+def _refuse_while_answered(store: Store, thread_id: str) -> None:
+    active = store.runs.active(thread_id)
+    if active is not None:
+        raise Conflict(
+            f"the thread is being answered by the run {active!r}: wait for its end, or cancel it"
+        )
+
+
+def _fields(given: Mapping[str, Any], place: str) -> Any:
+    """The message *given*, which stands at *place* in its body, as fields of a stored one."""
+    return {
+        "role": given["role"],
+        "content": _content(given["content"], f"{place}content"),
+        "file_ids": _file_ids(given, place),
+        "metadata": given.get("metadata") or {},
+    }
 
 
 def _content(content: Any, field: str) -> list[Json]:

@@ -16,7 +16,7 @@ from ..chat import request
 from ..running import Run
 from ..service import service
 from .chat import CHAT, defaults_of
-from .messages import add_message
+from .messages import add_messages
 from .objects import list_json, page_query, run_json
 from .run import DONE, Answering, encode
 from .run_plan import chat_body, make_plan
@@ -140,8 +140,8 @@ def _begin(
 ) -> tuple[StoredRun, Chat]:
     """Store the run and its additional messages, and make the request of all there are, inside a
     transaction: what cannot be asked leaves nothing behind."""
-    for index, message in enumerate(body.get("additional_messages") or ()):
-        add_message(store, thread.id, message, f"additional_messages/{index}/")
+    additional = body.get("additional_messages") or ()
+    add_messages(store, thread.id, additional, "additional_messages")
     run = store.runs.create(
         thread.id,
         assistant_id=plan.assistant_id,

@@ -8,7 +8,7 @@ from flask import jsonify
 
 from .. import bodies
 from ..service import service
-from .messages import add_message
+from .messages import add_messages
 from .objects import (
     deleted,
     ignore_parameters,
@@ -124,5 +124,4 @@ def _assistant(store: Store, given: Mapping[str, Any]) -> Json:
 def _append(store: Store, thread_id: str, body: Mapping[str, Any]) -> None:
     messages = body.get("messages", ())
     bodies.ignore_inside("messages", messages, "jan", "ThreadMessageObject")
-    for index, message in enumerate(messages):
-        add_message(store, thread_id, message, f"messages/{index}/")
+    add_messages(store, thread_id, messages, "messages")
