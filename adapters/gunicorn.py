@@ -66,6 +66,7 @@ worker_connections = threads + 1000
 timeout = 0
 graceful_timeout = 30  # for answers that run when the server is told to stop
 keepalive = 75
+limit_request_line = 8190  # gunicorn's most; ids in a query, escaped, may pass its usual 4094
 
 errorlog = "-"  # stderr
 loglevel = _settings.log_level

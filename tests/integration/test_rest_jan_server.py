@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import json
 import os
 import signal
 import time
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import pytest
 from support.models import chat_model, slow_model
@@ -61,6 +64,23 @@ def wait(server: Server, thread: str, run: str, *, until: tuple[str, ...] = ENDE
             return found
         assert time.monotonic() < deadline, found
         time.sleep(0.01)
+
+
+def test_the_longest_page_query_that_the_document_allows_reaches_its_route(server: Server) -> None:
+    """Ids of characters that take twelve bytes each, escaped: they lead to no message."""
+    thread = call(server, "POST", "/threads", {}, "ThreadObject")["id"]
+    long = quote("\U0001f600" * 128)
+    path = f"/v1/threads/{thread}/messages?after={long}&before={long}&run_id={long}"
+    status, answer = server.request("GET", path)
+    assert (status, answer["error"]["param"]) == (400, "after")
+
+
+def test_a_request_line_that_is_too_long_is_told(server: Server) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
+    with contextlib.closing(connection):
+        connection.request("GET", f"/v1/threads?after={'x' * 8190}")
+        answer = connection.getresponse()
+        assert (answer.status, answer.getheader("Content-Type")) == (414, "text/html")
 
 
 def endless(server: Server) -> tuple[str, str]:
