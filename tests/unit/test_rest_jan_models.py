@@ -184,7 +184,12 @@ class TestStart:
 
     @pytest.mark.parametrize(
         ("body", "field"),
-        [({"ctx_len": "512"}, "ctx_len"), ({"ngl": -1}, "ngl"), ({"n_parallel": 0}, "n_parallel")],
+        [
+            ({"ctx_len": "512"}, "ctx_len"),
+            ({"ngl": -1}, "ngl"),
+            ({"n_parallel": 0}, "n_parallel"),
+            ({"n_parallel": 65}, "n_parallel"),
+        ],
     )
     def test_a_bad_setting_is_refused(self, jan: Jan, body: Any, field: str) -> None:
         assert jan.fails("PUT", "/models/small/start", body) == (400, "invalid_value", field)

@@ -131,8 +131,9 @@ def test_the_server_has_threads_for_the_most_slots_a_load_may_ask_for(
     monkeypatch.setattr("os.environ", {})
     from nitrolib.adapters import gunicorn
 
-    fields = DOCUMENT["components"]["schemas"]["LoadModelRequest"]["properties"]
-    assert fields["n_parallel"]["maximum"] == gunicorn.MAX_PARALLEL
+    for name, body in (("nitro", "LoadModelRequest"), ("jan", "StartModelRequest")):
+        fields = document(name)["components"]["schemas"][body]["properties"]
+        assert fields["n_parallel"]["maximum"] == gunicorn.MAX_PARALLEL
     assert gunicorn.threads > 64 + gunicorn.MAX_PARALLEL
 
 
