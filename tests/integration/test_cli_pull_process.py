@@ -122,16 +122,16 @@ def test_what_was_stopped_goes_on(
     data = model.read_bytes()
     url = server.put("/tiny.gguf", data, piece=16 << 10)
     go = threading.Event()
-    server.files["/tiny.gguf"].before_piece = lambda sent: sent < 300_000 or go.wait(20)
+    server.files["/tiny.gguf"].before_piece = lambda sent: sent < 300_000 or go.wait(60)
     words = pull(folder, url, "--sha256", hashlib.sha256(data).hexdigest())
     part = folder / "tiny" / "tiny.gguf.part"
     with running(*words) as child:
-        give_up = time.monotonic() + 30
+        give_up = time.monotonic() + 60
         while not (part.exists() and part.stat().st_size > 200_000):
             assert time.monotonic() < give_up
             time.sleep(0.01)
         child.send_signal(number)
-        _, err = child.communicate(timeout=30)
+        _, err = child.communicate(timeout=60)
     go.set()
     assert child.returncode == status
     assert b"goes on" in err

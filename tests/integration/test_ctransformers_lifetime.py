@@ -142,10 +142,10 @@ def test_closing_waits_for_the_evaluation_under_way(tmp_path):
 
     thread = threading.Thread(target=work)
     thread.start()
-    started.wait(10)
+    started.wait(60)
     time.sleep(0.05)
     runtime.close()
-    thread.join(20)
+    thread.join(60)
     assert len(outcome) == 1
 
 

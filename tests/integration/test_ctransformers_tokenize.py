@@ -278,5 +278,5 @@ def test_closing_while_others_tokenize_harms_nobody(tmp_path):
     runtime.tokenize(text)
     runtime.close()
     for thread in threads:
-        thread.join(30)
+        thread.join(60)
     assert outcomes == ["closed"] * 4

@@ -93,12 +93,12 @@ def held(served: Any, after: int) -> threading.Event:
     """Lets the server wait behind so many bytes of an answer, until the event is set."""
     go = threading.Event()
     served.piece = 16 << 10
-    served.before_piece = lambda sent: sent < after or go.wait(20)
+    served.before_piece = lambda sent: sent < after or go.wait(60)
     return go
 
 
 def until(state: Callable[[], bool]) -> None:
-    give_up = time.monotonic() + 20
+    give_up = time.monotonic() + 60
     while not state():
         assert time.monotonic() < give_up
         time.sleep(0.005)

@@ -69,7 +69,7 @@ def test_a_model_that_answers_is_not_evicted_and_an_idle_one_is(
             pool.load(first.id, str(first.path), OPTIONS)
         generation.cancel()
         with pytest.raises(Cancelled):
-            generation.result(timeout=30)
+            generation.result(timeout=60)
         pool.load(first.id, str(first.path), OPTIONS)
         assert [one.key for one in pool.seats()] == ["first"]
         with pytest.raises(ModelNotLoaded):
@@ -97,6 +97,6 @@ def test_unload_ends_running_requests_with_what_there_is(tmp_path: Path) -> None
             next(chunks)
             assert pool.unload("slow")
             with pytest.raises(Cancelled) as caught:
-                generation.result(timeout=30)
+                generation.result(timeout=60)
             assert caught.value.reason == "unload"
             assert caught.value.partial.token_ids

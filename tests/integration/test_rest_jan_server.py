@@ -206,7 +206,7 @@ def test_threads_outlive_a_killed_server(tmp_path: Path) -> None:
         children = _children(first.process.pid)
         for process in (first.process.pid, *children):
             os.kill(process, signal.SIGKILL)
-        first.process.wait(30)
+        first.process.wait(60)
     with serve(model=slow_model(tmp_path), **settings) as second:
         assert call(second, "GET", f"/threads/{kept['id']}", None, "ThreadObject") == kept
         left = call(second, "GET", f"/threads/{thread}/runs/{run}", None, "RunObject")

@@ -355,7 +355,7 @@ def test_a_silent_stream_is_kept_open(slow: Server) -> None:
 
 def scraped(server: Server) -> dict[str, float]:
     """The metrics by name, without their prefix."""
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
     connection.request("GET", "/metrics")
     answer = connection.getresponse()
     assert int(answer.headers["Process-Start-Time-Unix"]) <= time.time()

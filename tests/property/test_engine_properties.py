@@ -177,7 +177,7 @@ def test_after_any_schedule_all_slots_are_free_and_the_records_true(
             outcome = ended(one)
             if outcome and isinstance(one, Generation):
                 request = replace(one.request, id_slot=-1, timeout_s=None, kind="completion")
-                expected = alone.submit(request).result(30)
+                expected = alone.submit(request).result(60)
                 if any("no room" in note for note in outcome.notes):
                     assert outcome.truncated
                     assert expected.token_ids[: len(outcome.token_ids)] == outcome.token_ids
@@ -218,6 +218,6 @@ def a_prompt(rng):
 def ended(handle):
     """The result, or None for one that was ended from outside."""
     try:
-        return handle.result(30)
+        return handle.result(60)
     except (Cancelled, DeadlineExceeded, BackendError):
         return None

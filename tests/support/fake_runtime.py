@@ -322,11 +322,11 @@ class Brake:
         if not self._released:
             self.feeds = [(feed.seq, len(feed.tokens), feed.output) for feed in feeds]
             self._arrived.release()
-            assert self._permits.acquire(timeout=30), "the test forgot the brake"
+            assert self._permits.acquire(timeout=60), "the test forgot the brake"
 
     def wait(self):
         """Until the loop stands before a decode; returns its feeds as (seq, n_tokens, output)."""
-        assert self._arrived.acquire(timeout=10), "no decode came"
+        assert self._arrived.acquire(timeout=60), "no decode came"
         return self.feeds
 
     def step(self):
@@ -354,7 +354,7 @@ def fake_engine(runtime, *, engine=None, **options):
     return made
 
 
-def assert_at_rest(engine, patience=10):
+def assert_at_rest(engine, patience=60):
     """All slots free, nothing waits, and every record agrees with its runtime sequence. A request
     that was just cancelled ends at the loop's next step: that much is waited for."""
     give_up = time.monotonic() + patience

@@ -103,7 +103,7 @@ class Terminal:
     def type(self, text: str) -> None:
         os.write(self.master, text.encode())
 
-    def wait_for(self, text: str, timeout: float = 30) -> str:
+    def wait_for(self, text: str, timeout: float = 60) -> str:
         """Read until *text* shows; returns and forgets everything up to its end."""
         deadline = time.monotonic() + timeout
         while text not in self.shown:
@@ -113,7 +113,7 @@ class Terminal:
         before, _, self.shown = self.shown.partition(text)
         return before + text
 
-    def wait_for_more(self, length: int, timeout: float = 30) -> str:
+    def wait_for_more(self, length: int, timeout: float = 60) -> str:
         """Read until at least *length* characters are there that nobody waited for yet."""
         deadline = time.monotonic() + timeout
         while len(self.shown) < length:
@@ -139,7 +139,7 @@ class Terminal:
         assert data, f"the terminal was closed after {self.shown!r}"
         return data.decode("utf-8", "replace")
 
-    def status(self, timeout: float = 30) -> int:
+    def status(self, timeout: float = 60) -> int:
         """Wait for the end. What is printed meanwhile must be read, or it would block."""
         with contextlib.suppress(AssertionError):
             self.wait_for("\0", timeout)

@@ -141,10 +141,10 @@ def _stop(server: Server) -> None:
     process = server.process
     process.send_signal(signal.SIGINT)
     try:
-        process.wait(15)
+        process.wait(60)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGFPE)  # the fault handler prints every stack
-        process.wait(10)
+        process.wait(60)
         raise AssertionError(f"the server did not stop:\n{server.log}") from None
     finally:
         with contextlib.suppress(ProcessLookupError):

@@ -75,7 +75,7 @@ def test_the_budget_is_never_exceeded():
     for worker in workers:
         worker.start()
     for worker in workers:
-        worker.join(20)
+        worker.join(60)
     assert not any(worker.is_alive() for worker in workers)
     assert most <= 3
     assert running == 0
@@ -104,8 +104,8 @@ def test_a_large_wish_is_not_starved_by_small_ones():
     time.sleep(0.02)
     assert order == []
     budget.release(1)
-    large.join(5)
-    small.join(5)
+    large.join(60)
+    small.join(60)
     assert order == ["large", "small"]
 
 
@@ -142,7 +142,7 @@ def test_reset_makes_all_permits_free_again():
 
 
 def test_workers_run_the_task_in_the_caller_and_in_others():
-    workers, seen, barrier = Workers("test"), set(), threading.Barrier(3, timeout=10)
+    workers, seen, barrier = Workers("test"), set(), threading.Barrier(3, timeout=60)
 
     def task() -> None:
         barrier.wait()

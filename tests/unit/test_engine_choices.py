@@ -19,7 +19,7 @@ def request(seed=7, max_tokens=5, **fields):
 
 
 def results(generations):
-    return [one.result(20) for one in generations]
+    return [one.result(60) for one in generations]
 
 
 def prefilled(runtime):
@@ -41,7 +41,7 @@ def engine(runtime):
 
 def test_choice_j_is_the_answer_to_the_seed_plus_j(engine):
     choices = results(engine.submit_choices(request(), 4))
-    alone = [engine.submit(request(seed=7 + j)).result(20) for j in range(4)]
+    alone = [engine.submit(request(seed=7 + j)).result(60) for j in range(4)]
     assert [one.token_ids for one in choices] == [one.token_ids for one in alone]
     assert [one.seed for one in choices] == [7, 8, 9, 10]
     assert len({one.token_ids for one in choices}) == 4
@@ -76,7 +76,7 @@ def test_the_prompt_is_evaluated_once(engine, runtime):
 
 
 def test_the_prompt_is_evaluated_once_without_the_cache_too(engine, runtime):
-    engine.submit(request()).result(20)
+    engine.submit(request()).result(60)
     runtime.steps.clear()
     choices = results(engine.submit_choices(request(cache_prompt=False), 3))
     assert prefilled(runtime) == len(PROMPT)
@@ -94,7 +94,7 @@ def test_usage_counts_the_prompt_once(engine):
 
 def test_one_choice_is_a_plain_request(engine):
     (only,) = engine.submit_choices(request(), 1)
-    assert only.result(20).token_ids == engine.submit(request()).result(20).token_ids
+    assert only.result(60).token_ids == engine.submit(request()).result(60).token_ids
 
 
 @pytest.mark.parametrize("n", [0, -1, 68, True, 1.0, "2"])
@@ -123,7 +123,7 @@ def test_choices_are_queued_all_or_none(runtime):
 
 @pytest.mark.parametrize("gone", [0, 1, 2])
 def test_ending_one_choice_leaves_the_others(engine, runtime, gone):
-    alone = [engine.submit(request(seed=7 + j)).result(20).token_ids for j in range(3)]
+    alone = [engine.submit(request(seed=7 + j)).result(60).token_ids for j in range(3)]
     engine.clear_cache()
     brake = Brake(runtime)
     generations = engine.submit_choices(request(), 3)
@@ -133,9 +133,9 @@ def test_ending_one_choice_leaves_the_others(engine, runtime, gone):
     for j, generation in enumerate(generations):
         if j == gone:
             with pytest.raises(Cancelled):
-                generation.result(20)
+                generation.result(60)
         else:
-            assert generation.result(20).token_ids == alone[j]
+            assert generation.result(60).token_ids == alone[j]
 
 
 def test_who_follows_one_that_was_cancelled_evaluates_only_the_rest(engine, runtime):
@@ -145,7 +145,7 @@ def test_who_follows_one_that_was_cancelled_evaluates_only_the_rest(engine, runt
     brake.step()  # 64 tokens are there
     generations[0].cancel()
     brake.release()
-    assert generations[1].result(20).usage.cached_tokens in (64, 128)
+    assert generations[1].result(60).usage.cached_tokens in (64, 128)
     assert prefilled(runtime) == len(PROMPT)
 
 
@@ -157,7 +157,7 @@ def test_others_pass_choices_that_wait_for_their_slot():
         brake.wait()
         other = engine.submit(GenerationRequest(prompt=(1, 2, 3), params=choices[0].request.params))
         brake.release()
-        assert other.result(20).slot != choices[0].result(20).slot
+        assert other.result(60).slot != choices[0].result(60).slot
         assert len({one.slot for one in results(choices)}) == 1
         assert_at_rest(engine)
 
@@ -170,7 +170,7 @@ def test_nobody_comes_between_the_choices():
         choices = engine.submit_choices(request(), 3)
         other = engine.submit(GenerationRequest(prompt=(1, 2, 3), params=choices[0].request.params))
         brake.release()
-        other.result(20)
+        other.result(60)
         assert [one.done() for one in choices] == [True] * 3
         assert sum(one.usage.cached_tokens == 149 for one in results(choices)) == 2
 
@@ -194,7 +194,7 @@ def test_choices_stay_in_the_slot_that_was_asked_for():
 def test_a_runtime_that_copies_runs_choices_side_by_side():
     runtime = FakeRuntime(n_seq=3, can=("copy",))
     with fake_engine(runtime) as engine:
-        alone = [engine.submit(request(seed=7 + j)).result(20).token_ids for j in range(3)]
+        alone = [engine.submit(request(seed=7 + j)).result(60).token_ids for j in range(3)]
         engine.clear_cache()
         runtime.steps.clear()
         brake = Brake(runtime)

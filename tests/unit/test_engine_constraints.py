@@ -114,7 +114,7 @@ def test_a_cancelled_one_is_marked_too():
         generation.cancel()
         brake.release()
         with pytest.raises(Cancelled) as caught:
-            generation.result(10)
+            generation.result(60)
         assert not caught.value.partial.complete
 
 
@@ -135,7 +135,7 @@ def test_a_bad_one_is_refused_before_it_is_queued(engine, field, value):
 
 def test_each_choice_has_its_own(engine):
     request = GenerationRequest(prompt=(1, 2), params=params(grammar='root ::= [a-z] [0-9] "!"'))
-    texts = [one.result(10).text for one in engine.submit_choices(request, 6)]
+    texts = [one.result(60).text for one in engine.submit_choices(request, 6)]
     assert all(text[2:] == "!" and text[0].islower() and text[1].isdigit() for text in texts)
     assert len(set(texts)) > 1
 

@@ -27,7 +27,7 @@ def test_every_generation_is_told_whole_and_in_order(n, n_seq):
         for index, chunk in interleave(generations):
             texts[index] += chunk.text
             ends[index] += chunk.finish_reason is not None
-        assert texts == [one.result(20).text for one in generations]
+        assert texts == [one.result(60).text for one in generations]
         assert ends == [1] * n
         assert_at_rest(engine)
 
@@ -35,7 +35,7 @@ def test_every_generation_is_told_whole_and_in_order(n, n_seq):
 def test_chunks_that_came_before_the_reading_are_not_lost():
     with fake_engine(FakeRuntime(n_seq=2)) as engine:
         generations = engine.submit_choices(request(), 2)
-        whole = [one.result(20) for one in generations]
+        whole = [one.result(60) for one in generations]
         told = list(interleave(generations))
         for index in (0, 1):
             text = "".join(chunk.text for at, chunk in told if at == index)
@@ -58,7 +58,7 @@ def test_leaving_early_cancels_all_of_them():
         reader.close()
         for one in generations:
             with pytest.raises(Cancelled):
-                one.result(20)
+                one.result(60)
         assert_at_rest(engine)
 
 
@@ -79,7 +79,7 @@ def test_one_that_its_caller_cancels_just_ends():
         generations[0].cancel()
         told = list(interleave(generations))
         assert told[-1][0] == 1
-        assert generations[1].result(20).finish_reason == "length"
+        assert generations[1].result(60).finish_reason == "length"
 
 
 def test_a_generation_is_read_once():

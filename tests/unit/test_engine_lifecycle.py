@@ -38,7 +38,7 @@ class Loader:
 
     def __call__(self, path, options, backend):
         self.entered.set()
-        assert self.go.wait(10)
+        assert self.go.wait(60)
         if path.startswith("bad"):
             raise ModelFileError("it is damaged", path=path)
         runtime = FakeRuntime(n_seq=options.n_parallel)
@@ -108,7 +108,7 @@ def test_status_answers_while_a_load_runs_and_other_calls_say_so(engine, loader)
     loader.go.clear()
     thread = threading.Thread(target=engine.load, args=("a.gguf", COLD))
     thread.start()
-    assert loader.entered.wait(10)
+    assert loader.entered.wait(60)
     status = engine.status()
     assert (status.loading, status.model) == (True, None)
     with pytest.raises(ModelNotLoaded, match="being loaded"):
@@ -179,7 +179,7 @@ def test_unload_ends_running_and_waiting_requests_with_what_there_was(engine, lo
     assert partial.text.startswith(first)
     assert partial.finish_reason is None
     with pytest.raises(Cancelled) as caught:
-        waiting.result(10)
+        waiting.result(60)
     assert (caught.value.reason, caught.value.partial) == ("unload", None)
     assert loader.runtimes[0].closed
     assert engine.unload() is False
@@ -198,7 +198,7 @@ def test_held_back_text_is_in_the_partial_and_in_the_chunks(engine, loader):
     brake.release()
     text = "".join(chunk.text for chunk in generation)
     with pytest.raises(Cancelled) as caught:
-        generation.result(10)
+        generation.result(60)
     assert text == caught.value.partial.text
     assert text.startswith("one EN")
 
@@ -206,11 +206,11 @@ def test_held_back_text_is_in_the_partial_and_in_the_chunks(engine, loader):
 def test_unload_waits_for_callers_inside_tokenize(engine, loader):
     engine.load("a.gguf", COLD)
     inside, go = threading.Event(), threading.Event()
-    loader.runtimes[0].before_tokenize = lambda _: (inside.set(), go.wait(10))
+    loader.runtimes[0].before_tokenize = lambda _: (inside.set(), go.wait(60))
     ids = []
     caller = threading.Thread(target=lambda: ids.append(engine.tokenize("abc")))
     caller.start()
-    assert inside.wait(10)
+    assert inside.wait(60)
     unloading = threading.Thread(target=engine.unload)
     unloading.start()
     time.sleep(0.05)
@@ -232,7 +232,7 @@ def test_close_is_unload_for_good_and_safe_to_call_twice(loader):
     engine.close()
     engine.close()
     with pytest.raises(Cancelled) as caught:
-        generation.result(10)
+        generation.result(60)
     assert caught.value.reason == "shutdown"
     with pytest.raises(ModelNotLoaded, match="closed"):
         engine.load("b.gguf", COLD)
@@ -265,7 +265,7 @@ def test_a_dropped_engine_leaves_no_thread_and_no_runtime_behind():
     thread = engine._model.scheduler._thread
     del engine
     gc.collect()
-    thread.join(10)
+    thread.join(60)
     assert not thread.is_alive()
     assert runtime.closed
 
@@ -307,7 +307,7 @@ def test_a_forked_child_gets_a_clear_error_and_does_not_hang(engine):
         finally:
             os._exit(code)
     assert os.waitpid(pid, 0)[1] == 0
-    assert running.result(10)
+    assert running.result(60)
 
 
 def leave(code):

@@ -33,34 +33,34 @@ def engine(runtime):
 
 def plain(prompt=PROMPT):
     with fake_engine(FakeRuntime()) as engine:
-        return ask(engine, prompt=prompt).result(10).token_ids
+        return ask(engine, prompt=prompt).result(60).token_ids
 
 
 def test_requests_that_name_none_have_the_strengths_of_loading(engine):
-    loaded = ask(engine).result(10).token_ids
-    assert loaded == ask(engine, ((0, 1.0),)).result(10).token_ids
-    assert loaded != ask(engine, ((0, 0.5),)).result(10).token_ids
-    assert ask(engine, ()).result(10).token_ids == plain() != loaded
+    loaded = ask(engine).result(60).token_ids
+    assert loaded == ask(engine, ((0, 1.0),)).result(60).token_ids
+    assert loaded != ask(engine, ((0, 0.5),)).result(60).token_ids
+    assert ask(engine, ()).result(60).token_ids == plain() != loaded
 
 
 def test_adapters_that_are_not_named_do_not_act(engine, runtime):
-    ask(engine, ((1, 0.7),)).result(10)
+    ask(engine, ((1, 0.7),)).result(60)
     assert runtime.scales == (0.0, 0.7)
 
 
 def test_what_was_computed_with_other_strengths_is_not_reused(engine, runtime):
-    ask(engine, ((0, 1.0),)).result(10)
-    assert ask(engine, ((0, 0.5),)).result(10).usage.cached_tokens == 0
-    assert ask(engine, ((0, 1.0),)).result(10).usage.cached_tokens == 99
-    assert ask(engine, ((0, 0.5),)).result(10).usage.cached_tokens == 99
+    ask(engine, ((0, 1.0),)).result(60)
+    assert ask(engine, ((0, 0.5),)).result(60).usage.cached_tokens == 0
+    assert ask(engine, ((0, 1.0),)).result(60).usage.cached_tokens == 99
+    assert ask(engine, ((0, 0.5),)).result(60).usage.cached_tokens == 99
     assert runtime.copies == []
 
 
 def test_a_slot_that_changes_its_strengths_begins_anew(engine, runtime):
-    ask(engine, ((0, 1.0),), id_slot=0).result(10)
-    changed = ask(engine, ((0, 0.5),), id_slot=0).result(10)
+    ask(engine, ((0, 1.0),), id_slot=0).result(60)
+    changed = ask(engine, ((0, 0.5),), id_slot=0).result(60)
     assert changed.usage.cached_tokens == 0
-    assert changed.token_ids == ask(engine, ((0, 0.5),), id_slot=1).result(10).token_ids
+    assert changed.token_ids == ask(engine, ((0, 0.5),), id_slot=1).result(60).token_ids
 
 
 def test_a_step_holds_one_set_and_sets_take_turns(engine, runtime):
@@ -72,14 +72,14 @@ def test_a_step_holds_one_set_and_sets_take_turns(engine, runtime):
     running = [ask(engine, one, (n, *PROMPT), max_tokens=20) for n, one in enumerate(sets)]
     brake.wait()
     brake.release()
-    done = [one.result(10).token_ids for one in running]
+    done = [one.result(60).token_ids for one in running]
     assert {scales: used.count(scales) > 15 for scales in set(used)} == {
         (1.0, 0.0): True, (0.5, 0.0): True, (0.0, 0.0): True,
     }  # fmt: skip
     decodes = [tuple(seq for seq, _, _ in step) for step in runtime.steps[10:40]]
     assert set(decodes) == {(0, 2), (1,), (3,)}
     for n, one in enumerate(sets):
-        alone = ask(engine, one, (n, *PROMPT), max_tokens=20, cache_prompt=False).result(10)
+        alone = ask(engine, one, (n, *PROMPT), max_tokens=20, cache_prompt=False).result(60)
         assert alone.token_ids == done[n]
 
 
@@ -88,19 +88,19 @@ def test_nobody_waits_for_a_prefix_of_other_strengths(engine, runtime):
     running = [ask(engine, one, PROMPT * 3) for one in (((0, 1.0),), ((0, 0.5),), ((0, 0.5),))]
     brake.wait()
     brake.release()
-    assert [one.result(10).usage.cached_tokens for one in running] == [0, 0, 299]
+    assert [one.result(60).usage.cached_tokens for one in running] == [0, 0, 299]
 
 
 def test_global_strengths_are_set_for_what_is_submitted_from_then_on(engine):
-    half = ask(engine, ((0, 0.5),)).result(10).token_ids
+    half = ask(engine, ((0, 0.5),)).result(60).token_ids
     engine.set_lora_scales([(0, 0.5)])
-    assert ask(engine).result(10).token_ids == half
+    assert ask(engine).result(60).token_ids == half
     assert engine.status().model.lora == (
         LoraStatus(id=0, path="0.gguf", scale=0.5),
         LoraStatus(id=1, path="1.gguf", scale=0.0),
     )
     engine.set_lora_scales([])
-    assert ask(engine).result(10).token_ids == plain()
+    assert ask(engine).result(60).token_ids == plain()
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_without_adapters_it_is_unsupported():
         assert caught.value.field == "lora"
         with pytest.raises(Unsupported):
             engine.set_lora_scales([(0, 1.0)])
-        assert ask(engine, ()).result(10)  # none is what there is
+        assert ask(engine, ()).result(60)  # none is what there is
         assert engine.status().model.lora == ()
 
 
@@ -142,7 +142,7 @@ def test_any_mix_gives_the_tokens_of_each_alone(seed):
             lora = rng.choice([None, (), ((0, 0.5),)])
             running.append((lora, prompt, ask(engine, lora, prompt, rng.randrange(1, 40))))
         for lora, prompt, one in running:
-            done = one.result(20)
-            expected = ask(alone, lora, prompt, one.request.params.max_tokens).result(20)
+            done = one.result(60)
+            expected = ask(alone, lora, prompt, one.request.params.max_tokens).result(60)
             assert done.token_ids == expected.token_ids
         assert_at_rest(engine)

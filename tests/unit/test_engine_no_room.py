@@ -28,13 +28,13 @@ def crowded(room, n_seq=3, n_ctx=None, **options):
 
 def alone(prompt, max_tokens=10, first=0):
     with fake_engine(FakeRuntime(n_ctx=4096)) as engine:
-        return ask(engine, prompt, max_tokens, first).result(10)
+        return ask(engine, prompt, max_tokens, first).result(60)
 
 
 def test_one_slot_may_hold_all_of_the_context():
     runtime, engine = crowded(200)
     with engine:
-        done = ask(engine, 150, max_tokens=51).result(10)
+        done = ask(engine, 150, max_tokens=51).result(60)
         assert (len(done.token_ids), done.truncated) == (50, True)
         assert runtime.used() == 199
 
@@ -43,8 +43,8 @@ def test_idle_prefixes_go_first_the_oldest_before_all():
     runtime, engine = crowded(200)
     with engine:
         for first in (1, 2, 3):
-            ask(engine, 50, 1, first).result(10)
-        done = ask(engine, 120, 1, first=4).result(10)  # takes the first slot, and more
+            ask(engine, 50, 1, first).result(60)
+        done = ask(engine, 120, 1, first=4).result(60)  # takes the first slot, and more
         assert done.token_ids == alone(120, 1, 4).token_ids
         assert [len(cells) for cells in runtime.cells] == [120, 0, 50]
         assert_at_rest(engine)
@@ -56,7 +56,7 @@ def test_who_came_last_is_set_back_and_goes_on_with_the_same_answer():
         brake = Brake(runtime)
         running = [ask(engine, 20, 60, first) for first in (1, 2)]
         brake.release()
-        done = [one.result(10) for one in running]
+        done = [one.result(60) for one in running]
         assert [one.token_ids for one in done] == [alone(20, 60, n).token_ids for n in (1, 2)]
         assert [one.truncated for one in done] == [False, False]
         assert [one.notes for one in done] == [(), ()]
@@ -71,14 +71,14 @@ def test_nothing_is_told_twice_of_an_answer_that_was_set_back():
         second = ask(engine, 20, 60, 2, return_progress=True, timings_per_token=True)
         brake.release()
         chunks = list(second)
-        done = second.result(10)
+        done = second.result(60)
         assert len(runtime.steps) > 61  # it was set back
         assert "".join(chunk.text for chunk in chunks) == done.text
         assert tuple(i for chunk in chunks for i in chunk.token_ids) == done.token_ids
         told = [chunk.progress.processed for chunk in chunks if chunk.progress]
         assert told == sorted(set(told))
         assert done.timings.cache_n + done.timings.prompt_n == 20
-        assert first.result(10)
+        assert first.result(60)
 
 
 def test_progress_is_told_once_of_a_prompt_that_was_set_back_half_evaluated():
@@ -93,10 +93,10 @@ def test_progress_is_told_once_of_a_prompt_that_was_set_back_half_evaluated():
         told = [chunk.progress.processed for chunk in second if chunk.progress]
         assert told == [0, 128, 190]
         assert engine.status().counters.set_back == 1
-        done = second.result(10)
+        done = second.result(60)
         assert done.token_ids == alone(190, 3, 2).token_ids
         assert (done.timings.cache_n, done.timings.prompt_n) == (0, 190)
-        assert first.result(10)
+        assert first.result(60)
         assert_at_rest(engine)
 
 
@@ -119,9 +119,9 @@ def test_nobody_is_let_in_until_a_slot_is_given_back():
         late = ask(engine, 2, 2, 3)
         alone_from = len(runtime.steps)
         brake.release()
-        slot = first.result(10).slot
-        assert second.result(10)
-        assert late.result(10)
+        slot = first.result(60).slot
+        assert second.result(60)
+        assert late.result(60)
         steps = runtime.steps[alone_from:]
         until = next(n for n, step in enumerate(steps) if [slot] != [seq for seq, _, _ in step])
         assert until > 5
@@ -141,8 +141,8 @@ def test_a_prompt_waits_until_it_fits_beside_what_runs():
         brake.step()
         assert (engine.status().running, engine.status().waiting) == (1, 1)
         brake.release()
-        assert second.result(10).token_ids == alone(120, 2, 2).token_ids
-        assert first.result(10)
+        assert second.result(60).token_ids == alone(120, 2, 2).token_ids
+        assert first.result(60)
         assert max(len(step) for step in runtime.steps) == 1
 
 
@@ -157,13 +157,13 @@ def test_prompts_that_share_their_beginning_fit_together():
         brake.step()
         assert engine.status().running == 4
         brake.release()
-        assert [one.result(10).usage.cached_tokens for one in running] == [0, 200, 200, 200]
+        assert [one.result(60).usage.cached_tokens for one in running] == [0, 200, 200, 200]
 
 
 def test_one_that_runs_alone_ends_with_what_it_has():
     _, engine = crowded(50, n_seq=2, n_ctx=100, ctx_len=100)
     with engine:
-        done = ask(engine, 30, 90).result(10)
+        done = ask(engine, 30, 90).result(60)
         assert (done.finish_reason, done.truncated, done.notes) == ("length", True, (NOTE,))
         assert done.token_ids == alone(30, 90).token_ids[: len(done.token_ids)]
         assert len(done.token_ids) == 50 - 30 + 1
@@ -173,9 +173,9 @@ def test_one_that_runs_alone_ends_with_what_it_has():
 def test_a_prompt_that_finds_no_room_alone_ends_without_an_answer():
     _, engine = crowded(50, n_seq=2, n_ctx=100, ctx_len=100)
     with engine:
-        done = ask(engine, 80).result(10)
+        done = ask(engine, 80).result(60)
         assert (done.finish_reason, done.text, done.notes) == ("length", "", (NOTE,))
-        assert ask(engine, 20).result(10).notes == ()
+        assert ask(engine, 20).result(60).notes == ()
         assert_at_rest(engine)
 
 
@@ -197,9 +197,9 @@ def test_one_that_was_set_back_can_be_cancelled_and_has_what_it_said():
         second.cancel()
         brake.release()
         with pytest.raises(Cancelled) as caught:
-            second.result(10)
+            second.result(60)
         assert len(caught.value.partial.token_ids) > 20
-        assert first.result(10)
+        assert first.result(60)
         assert_at_rest(engine)
 
 
@@ -209,6 +209,6 @@ def test_a_shift_and_a_full_cache_go_together():
         done = [ask(engine, 10, 300, n, context_policy="shift") for n in (1, 2)]
         with fake_engine(FakeRuntime(n_ctx=100)) as other:
             for n, one in zip((1, 2), done, strict=True):
-                expected = ask(other, 10, 300, n, context_policy="shift").result(10)
-                assert one.result(10).token_ids == expected.token_ids
+                expected = ask(other, 10, 300, n, context_policy="shift").result(60)
+                assert one.result(60).token_ids == expected.token_ids
         assert_at_rest(engine)

@@ -33,7 +33,7 @@ def test_a_single_letter_needs_no_thread_and_several_do():
 def test_letters_arrive_in_order_whoever_brings_them():
     """A single letter does not overtake the bag that the thread still carries."""
     post, box, gate = Post(), [], threading.Event()
-    post.add(lambda _: gate.wait(10), None)
+    post.add(lambda _: gate.wait(60), None)
     post.add(box.append, 1)
     post.send()
     post.add(box.append, 2)

@@ -57,7 +57,7 @@ def setup():
         if isinstance(runtime.before_decode, Brake):
             runtime.before_decode.release()
         for generation in list(engine._model.scheduler._jobs):
-            generation.outbox.wait(10)
+            generation.outbox.wait(60)
         settle(engine)
         assert_at_rest(engine)
         engine.close()
@@ -168,10 +168,10 @@ def test_the_queue_is_first_come_first_served_and_bounded(setup):
     for one in (running, *waiting):
         one.add_done_callback(order.append)
     brake.release()
-    assert all(one.result(10).finish_reason for one in waiting)
+    assert all(one.result(60).finish_reason for one in waiting)
     settle(engine)
     assert order == [running, *waiting]
-    assert ask(engine, "four").result(10)
+    assert ask(engine, "four").result(60)
 
 
 def test_a_queue_of_zero_refuses_whoever_would_wait(setup):
@@ -180,7 +180,7 @@ def test_a_queue_of_zero_refuses_whoever_would_wait(setup):
     with pytest.raises(Overloaded):
         ask(engine, "c")
     brake.release()
-    assert [one.result(10).finish_reason for one in two] == ["length", "length"]
+    assert [one.result(60).finish_reason for one in two] == ["length", "length"]
 
 
 def test_without_continuous_batching_a_prompt_waits_until_nobody_decodes(setup):
@@ -193,8 +193,8 @@ def test_without_continuous_batching_a_prompt_waits_until_nobody_decodes(setup):
         assert len(brake.step()) == 1
         assert second.done() is False
     brake.release()
-    assert first.result(10).slot == 0
-    second.result(10)
+    assert first.result(60).slot == 0
+    second.result(60)
     assert all(len(step) == 1 for step in runtime.steps)
 
 
@@ -202,7 +202,7 @@ def test_without_continuous_batching_prompts_that_came_together_run_together(set
     runtime, engine, brake = setup(2, cont_batching=False)
     both = [ask(engine, 100), ask(engine, 100)]
     brake.release()
-    assert {one.result(10).slot for one in both} == {0, 1}
+    assert {one.result(60).slot for one in both} == {0, 1}
     assert any(len(step) == 2 for step in runtime.steps)
 
 
@@ -226,7 +226,7 @@ def test_who_waits_for_a_slot_lets_others_pass_and_gets_it_first(setup):
     for one in (long, pinned, free, later):
         one.add_done_callback(order.append)
     brake.release()
-    assert [one.result(10).slot for one in (pinned, free, later)] == [0, 1, 0]
+    assert [one.result(60).slot for one in (pinned, free, later)] == [0, 1, 0]
     settle(engine)
     assert order.index(free) < order.index(long) < order.index(pinned) < order.index(later)
 
@@ -279,7 +279,7 @@ def test_a_cancelled_generation_leaves_a_usable_record(setup):
     generation.cancel()
     brake.release()
     with pytest.raises(Cancelled):
-        generation.result(10)
+        generation.result(60)
     settle(engine)
     assert ask(engine, 130).result().usage.cached_tokens == runtime.steps[0][0][1] * 2
 
@@ -297,11 +297,11 @@ def test_clear_cache_empties_idle_slots_and_names_the_busy_ones(setup):
     while engine._model.scheduler._inbox.empty():
         time.sleep(0.001)
     again.step()
-    thread.join(10)
+    thread.join(60)
     assert (said[0].cleared, said[0].busy) == ((1,), (0,))
     assert runtime.length(1) == 0
     again.release()
-    assert busy.result(10).finish_reason == "length"
+    assert busy.result(60).finish_reason == "length"
 
 
 # ---- cancellation and deadlines: queue, prefill, decode
@@ -315,7 +315,7 @@ def test_a_queued_request_that_is_cancelled_leaves_at_once(setup):
     queued.cancel()
     brake.step()
     with pytest.raises(Cancelled) as caught:
-        queued.result(10)
+        queued.result(60)
     assert caught.value.partial is None
     assert engine.status().running == 1
     assert not ask(engine, "c").done()  # its place in the queue is free again
@@ -329,7 +329,7 @@ def test_a_prefill_is_cancelled_at_the_next_chunk(setup):
     generation.cancel()
     brake.let_go()
     with pytest.raises(Cancelled) as caught:
-        generation.result(10)
+        generation.result(60)
     assert len(runtime.steps) == 2
     assert caught.value.partial.token_ids == ()
 
@@ -343,7 +343,7 @@ def test_a_decode_is_cancelled_at_the_next_step(setup):
     generation.cancel()
     brake.let_go()
     with pytest.raises(Cancelled) as caught:
-        generation.result(10)
+        generation.result(60)
     assert len(caught.value.partial.token_ids) == len(runtime.steps) == 3
 
 
@@ -353,7 +353,7 @@ def test_a_deadline_ends_a_queued_request_while_the_slot_is_busy(setup):
     busy = ask(engine, "a", max_tokens=4000)
     queued = ask(engine, "b", timeout_s=0.05)
     with pytest.raises(DeadlineExceeded) as caught:
-        queued.result(10)
+        queued.result(60)
     assert caught.value.partial is None
     assert not busy.done()
     busy.cancel()
@@ -431,9 +431,9 @@ def test_a_due_cleaning_waits_for_running_slots_and_holds_up_those_behind(setup)
     assert engine.status().waiting == 2
     assert runtime.length(0) > 0
     brake.release()
-    assert first.result(10).finish_reason == "length"
-    assert second.result(10).usage.cached_tokens == 0
-    assert behind.result(10)
+    assert first.result(60).finish_reason == "length"
+    assert second.result(60).usage.cached_tokens == 0
+    assert behind.result(60)
     assert engine.status().model.cleanings == 1
 
 
@@ -444,7 +444,7 @@ def test_a_cleaning_whose_chat_was_cancelled_in_the_queue_falls_to_the_next_chat
     second = chat(engine)
     second.cancel()
     brake.release()
-    first.result(10)
+    first.result(60)
     assert ask(engine, "hello").result().usage.cached_tokens > 0
     assert chat(engine).result().usage.cached_tokens == 0
     assert engine.status().model.cleanings == 1
@@ -466,7 +466,7 @@ def test_cleaning_under_load_never_touches_a_running_slot(setup):
     alone = {n: ask(engine, 20 + n, max_tokens=12).result().token_ids for n in range(6)}
     requests = [(n % 6, chat(engine, 20 + n % 6, max_tokens=12)) for n in range(40)]
     for n, generation in requests:
-        assert generation.result(30).token_ids == alone[n]
+        assert generation.result(60).token_ids == alone[n]
     assert engine.status().model.cleanings == 20
 
 
@@ -484,8 +484,8 @@ def test_a_failed_sequence_ends_alone_and_the_engine_goes_on(setup):
     sound = ask(engine, "aa", max_tokens=20, id_slot=0)
     broken = ask(engine, "bb", max_tokens=20, id_slot=1)
     with pytest.raises(BackendError, match="injected"):
-        broken.result(10)
-    assert sound.result(10).usage.completion_tokens == 20
+        broken.result(60)
+    assert sound.result(60).usage.completion_tokens == 20
     runtime.before_decode = lambda _: None
     assert ask(engine, "aa", max_tokens=20).result().token_ids == sound.result().token_ids
 
@@ -507,8 +507,8 @@ def test_sequences_that_were_fed_before_the_fault_keep_their_token(setup):
     ]
     brake.release()
     with pytest.raises(BackendError):
-        generations[1].result(10)
-    assert generations[0].result(10).token_ids == expected[0]
+        generations[1].result(60)
+    assert generations[0].result(60).token_ids == expected[0]
 
 
 def test_an_error_that_names_no_sequence_ends_all_that_were_fed(setup):
@@ -520,7 +520,7 @@ def test_an_error_that_names_no_sequence_ends_all_that_were_fed(setup):
     runtime.before_decode = fail
     for one in (ask(engine, "a"), ask(engine, "b")):
         with pytest.raises(BackendError):
-            one.result(10)
+            one.result(60)
     runtime.before_decode = lambda _: None
     assert ask(engine, "a").result().usage.cached_tokens == 0
 
@@ -531,8 +531,8 @@ def test_nan_logits_are_a_backend_error_of_their_own_request(setup):
     runtime.logits = lambda seq: inner(seq) * np.float32(np.nan if seq == 1 else 1)
     sound, broken = ask(engine, "a", id_slot=0), ask(engine, "b", id_slot=1)
     with pytest.raises(BackendError):
-        broken.result(10)
-    assert sound.result(10).finish_reason == "length"
+        broken.result(60)
+    assert sound.result(60).finish_reason == "length"
     assert (runtime.length(0), runtime.length(1)) == (5, 0)  # nobody goes on from NaN
 
 
@@ -542,9 +542,9 @@ def test_an_unexpected_error_while_sampling_ends_that_request_with_its_cause(set
     runtime.logits = lambda seq: inner(seq) if seq == 0 else 1 / 0
     sound, broken = ask(engine, "a", id_slot=0), ask(engine, "b", id_slot=1)
     with pytest.raises(BackendError) as caught:
-        broken.result(10)
+        broken.result(60)
     assert isinstance(caught.value.__cause__, ZeroDivisionError)
-    assert sound.result(10).finish_reason == "length"
+    assert sound.result(60).finish_reason == "length"
 
 
 def test_an_unexpected_error_in_the_loop_ends_all_requests_and_the_engine_goes_on(setup, caplog):
@@ -559,10 +559,10 @@ def test_an_unexpected_error_in_the_loop_ends_all_requests_and_the_engine_goes_o
     brake.let_go()
     for one in generations[1:]:
         with pytest.raises(BackendError, match="a bug"):
-            one.result(10)
+            one.result(60)
     runtime.before_decode = lambda _: None
     settle(engine)
-    assert ask(engine, "d").result(10).finish_reason == "length"
+    assert ask(engine, "d").result(60).finish_reason == "length"
 
 
 def test_a_runtime_beyond_repair_refuses_requests_until_it_is_loaded_again(caplog):
@@ -574,7 +574,7 @@ def test_a_runtime_beyond_repair_refuses_requests_until_it_is_loaded_again(caplo
 
     runtime.before_decode = runtime.keep = broken
     with pytest.raises(BackendError):
-        ask(engine, "a").result(10)
+        ask(engine, "a").result(60)
     settle(engine)
     with pytest.raises(BackendError, match="load the model again"):
         ask(engine, "b")
@@ -583,7 +583,7 @@ def test_a_runtime_beyond_repair_refuses_requests_until_it_is_loaded_again(caplo
     assert runtime.closed
     engine._loader = lambda *_: FakeRuntime()
     engine.load("again.gguf")
-    assert ask(engine, "c").result(10)
+    assert ask(engine, "c").result(60)
     engine.close()
 
 
@@ -598,10 +598,10 @@ def test_a_request_whose_end_fails_is_ended_all_the_same(setup, end, monkeypatch
         generation.cancel()
     brake.release()
     with pytest.raises(BackendError, match="ZeroDivisionError"):
-        generation.result(10)
+        generation.result(60)
     monkeypatch.undo()
     settle(engine)
-    assert ask(engine, "b").result(10).finish_reason == "length"
+    assert ask(engine, "b").result(60).finish_reason == "length"
 
 
 def test_a_slot_that_cannot_be_given_back_strands_nobody(setup, caplog):
@@ -620,6 +620,6 @@ def test_a_slot_that_cannot_be_given_back_strands_nobody(setup, caplog):
     handle.cancel()
     brake.release()
     with pytest.raises(Cancelled):
-        handle.result(10)
+        handle.result(60)
     settle(engine)
-    assert ask(engine, "b").result(10).finish_reason == "length"
+    assert ask(engine, "b").result(60).finish_reason == "length"

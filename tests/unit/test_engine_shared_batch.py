@@ -34,7 +34,7 @@ def setup():
         if isinstance(runtime.before_decode, Brake):
             runtime.before_decode.release()
         for job in list(engine._model.scheduler._jobs):
-            job.outbox.wait(10)
+            job.outbox.wait(60)
         engine._model.scheduler.call(lambda: None)
         assert_at_rest(engine)
         engine.close()
@@ -42,7 +42,7 @@ def setup():
 
 def test_while_nobody_decodes_a_prompt_fills_the_batch(setup):
     runtime, engine, _ = setup(brake=False)
-    ask(engine, 1100, max_tokens=1).result(10)
+    ask(engine, 1100, max_tokens=1).result(60)
     assert runtime.steps == [[(0, 512, "none")], [(0, 512, "none")], [(0, 76, "logits")]]
 
 
@@ -59,7 +59,7 @@ def test_decoding_slots_come_first_in_slot_order_and_a_prompt_takes_the_rest(set
     assert brake.step() == [*decodes, (2, 300 - 2 * BESIDE_DECODES, "logits")]
     assert brake.step() == [*decodes, (2, 1, "logits")]
     brake.release()
-    assert all(one.result(10) for one in held)
+    assert all(one.result(60) for one in held)
 
 
 def test_a_decode_beside_a_long_prompt_never_waits_longer_than_one_part(setup):
@@ -69,8 +69,8 @@ def test_a_decode_beside_a_long_prompt_never_waits_longer_than_one_part(setup):
     brake.step()
     other = ask(engine, 2000, first=7, max_tokens=1)
     brake.release()
-    other.result(10)
-    talk.result(10)
+    other.result(60)
+    talk.result(60)
     beside = [step for step in runtime.steps if any(seq == 1 for seq, _, _ in step)]
     assert len(beside) == -(-2000 // BESIDE_DECODES)
     assert all(step[0] == (0, 1, "logits") and len(step) == 2 for step in beside)
@@ -86,7 +86,7 @@ def test_prompts_share_the_room_in_the_order_of_admission(setup):
     ]  # fmt: skip
     assert brake.step() == [(0, 1, "logits"), (1, 64, "none"), (3, 64, "none")]
     brake.release()
-    assert all(one.result(10) for one in [talk, *held])
+    assert all(one.result(60) for one in [talk, *held])
 
 
 def test_prompts_share_a_whole_batch_while_nobody_decodes(setup):
@@ -97,13 +97,13 @@ def test_prompts_share_a_whole_batch_while_nobody_decodes(setup):
     brake.let_go()
     assert brake.wait() == [(0, 1, "logits"), (1, 90, "logits")]
     brake.release()
-    assert all(one.result(10) for one in held)
+    assert all(one.result(60) for one in held)
 
 
 def test_a_step_never_holds_more_than_the_batch(setup):
     runtime, engine, _ = setup(4, n_batch=10, brake=False)
     held = [ask(engine, 30, first=n) for n in range(6)]
-    assert all(one.result(10) for one in held)
+    assert all(one.result(60) for one in held)
     assert max(sum(n for _, n, _ in step) for step in runtime.steps) == 10
 
 
@@ -116,13 +116,13 @@ def test_who_gets_no_part_of_a_small_batch_waits_and_the_others_get_theirs(setup
         [(1, 1, "none")], [(1, 1, "logits")], [(0, 1, "none")],
     ]  # fmt: skip
     brake.release()
-    assert all(one.result(10) for one in held)
+    assert all(one.result(60) for one in held)
 
 
 def test_slots_take_turns_where_a_batch_holds_fewer_than_decode(setup):
     runtime, engine, _ = setup(5, n_batch=2, brake=False)
     held = [ask(engine, 2, first=n, max_tokens=20) for n in range(5)]
-    assert all(len(one.result(10).token_ids) == 20 for one in held)
+    assert all(len(one.result(60).token_ids) == 20 for one in held)
     assert all(len(step) <= 2 for step in runtime.steps)
 
 
@@ -134,15 +134,15 @@ def test_without_continuous_batching_a_prompt_waits_until_nobody_decodes(setup):
     second = ask(engine, 3, first=9)
     assert [brake.step() for _ in range(3)] == [[(0, 1, "logits")]] * 3
     brake.release()
-    assert first.result(10)
-    assert second.result(10)
+    assert first.result(60)
+    assert second.result(60)
 
 
 def test_requests_give_the_same_tokens_alone_and_in_company(setup):
     _, engine, _ = setup(4, brake=False)
-    alone = {n: ask(engine, 90 + n, first=n, max_tokens=20).result(10).token_ids for n in range(6)}
+    alone = {n: ask(engine, 90 + n, first=n, max_tokens=20).result(60).token_ids for n in range(6)}
     together = {n: ask(engine, 90 + n, first=n, max_tokens=20) for n in (5, 1, 3, 0, 4, 2)}
-    assert {n: one.result(10).token_ids for n, one in together.items()} == alone
+    assert {n: one.result(60).token_ids for n, one in together.items()} == alone
 
 
 @given(st.integers(0, 600), st.lists(st.integers(1, 300), max_size=9))

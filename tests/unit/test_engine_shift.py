@@ -118,13 +118,13 @@ def test_a_prompt_longer_than_what_is_left_of_it_goes_on(engine, runtime):
 def test_without_max_tokens_it_goes_on_until_the_model_ends(engine, runtime):
     runtime.script = {200: EOS}
     request = GenerationRequest(prompt=PROMPT, params=greedy(max_tokens=None))
-    assert engine.submit(request).result(20).finish_reason == "stop"
+    assert engine.submit(request).result(60).finish_reason == "stop"
     runtime.script = {}
     endless = engine.stream(PROMPT, greedy(max_tokens=None), context_policy="shift")
     assert sum(len(chunk.token_ids) for chunk, _ in zip(endless, range(1000), strict=False)) >= 1000
     endless.cancel()
     with pytest.raises(Cancelled):
-        endless.result(20)
+        endless.result(60)
     engine.clear_cache()
 
 
@@ -184,7 +184,7 @@ def test_shifting_beside_others_changes_nothing_for_anybody():
             first: engine.stream((first, *PROMPT), greedy(), context_policy="shift")
             for first in range(3)
         }
-        assert {first: one.result(20).token_ids for first, one in running.items()} == alone
+        assert {first: one.result(60).token_ids for first, one in running.items()} == alone
         assert_at_rest(engine)
 
 
@@ -209,7 +209,7 @@ def test_it_is_evaluated_again_in_parts_and_shown_as_such():
     runtime, engine, brake, generation = reevaluating()
     assert engine.status().model.slots[0].state == "prefill"
     brake.release()
-    generation.result(20)
+    generation.result(60)
     engine.close()
     parts = [step[0][1:] for step in runtime.steps]
     at = parts.index((63, "none"))  # from position 1, cut at multiples of 64
@@ -221,7 +221,7 @@ def test_it_can_be_cancelled_in_the_middle_of_that():
     generation.cancel()
     brake.release()
     with pytest.raises(Cancelled) as caught:
-        generation.result(20)
+        generation.result(60)
     assert len(caught.value.partial.token_ids) == 245
     assert caught.value.partial.truncated
     engine.clear_cache()
@@ -237,7 +237,7 @@ def test_its_deadline_is_kept_in_the_middle_of_that():
     scheduler._next_deadline = 0.0
     brake.release()
     with pytest.raises(DeadlineExceeded):
-        generation.result(20)
+        generation.result(60)
     engine.close()
 
 
@@ -246,7 +246,7 @@ def test_a_failure_in_the_middle_of_that_ends_this_request_alone():
     brake.release()
     runtime.before_decode = lambda feeds: runtime.fail([0]) if not generation.done() else None
     with pytest.raises(BackendError):
-        generation.result(20)
+        generation.result(60)
     assert engine.complete(PROMPT, greedy(max_tokens=3)).finish_reason == "length"
     engine.close()
 

@@ -33,15 +33,15 @@ def test_it_says_why_this_backend_and_whether_slots_share_a_pass():
 
 def test_it_counts_the_tokens_in_all_caches():
     with fake_engine(FakeRuntime(n_seq=2)) as engine:
-        ask(engine, 10, 3).result(10)
-        ask(engine, 20, 1, first=9).result(10)
+        ask(engine, 10, 3).result(60)
+        ask(engine, 20, 1, first=9).result(60)
         assert engine.status().model.tokens_cached == 12 + 20
 
 
 def test_counters_are_those_of_all_requests_together():
     runtime = FakeRuntime(n_seq=2, can=SHARED)
     with fake_engine(runtime) as engine:
-        done = [ask(engine, 100, 5).result(10), ask(engine, 110, 7).result(10)]
+        done = [ask(engine, 100, 5).result(60), ask(engine, 110, 7).result(60)]
         counters = engine.status().counters
         assert counters.requests == 2
         assert counters.prompt_tokens == sum(one.timings.prompt_n for one in done)
@@ -61,7 +61,7 @@ def test_slots_fed_in_one_evaluation_are_counted_each():
         brake = Brake(runtime)
         running = [ask(engine, 5, 20, first=n) for n in range(3)]
         brake.release()
-        assert all(one.result(10) for one in running)
+        assert all(one.result(60) for one in running)
         counters = engine.status().counters
         assert 40 < counters.busy_slots <= 60
         assert counters.decodes < counters.busy_slots
@@ -77,7 +77,7 @@ def test_what_was_cancelled_counts_as_far_as_it_came():
         generation.cancel()
         brake.release()
         with pytest.raises(Cancelled):
-            generation.result(10)
+            generation.result(60)
         counters = engine.status().counters
         assert (counters.requests, counters.prompt_tokens) == (1, 100)
         assert (counters.predicted_tokens, counters.predicted_steps) == (1, 0)
@@ -96,7 +96,7 @@ def test_counters_outlive_the_model():
     with Engine(loader=lambda *_: FakeRuntime()) as engine:
         for _ in range(2):
             engine.load("a.gguf")
-            ask(engine, 10).result(10)
+            ask(engine, 10).result(60)
             engine.unload()
         assert engine.status().counters.requests == 2
         assert engine.status().model is None
@@ -108,7 +108,7 @@ def test_who_is_set_back_is_counted():
         brake = Brake(runtime)
         running = [ask(engine, 20, 60, first=n) for n in range(2)]
         brake.release()
-        assert all(one.result(10) for one in running)
+        assert all(one.result(60) for one in running)
         assert engine.status().counters.set_back == 1
         assert_at_rest(engine)
 

@@ -70,7 +70,7 @@ def read(plan, text):
 @pytest.mark.parametrize("seed", range(8))
 def test_a_required_call_is_all_there_is(engine, seed):
     plan, made = request("required", seed=seed, temperature=1.5)
-    done = engine.submit(made).result(30)
+    done = engine.submit(made).result(60)
     answer = read(plan, done.text)
     if done.complete:
         assert answer.calls
@@ -84,7 +84,7 @@ def test_a_required_call_is_all_there_is(engine, seed):
 
 def test_text_is_free_until_a_call_begins_and_a_call_is_not(engine, runtime):
     plan, made = request("auto", runtime, says="Let me see <tool_call>")
-    done = engine.submit(made).result(30)
+    done = engine.submit(made).result(60)
     answer = read(plan, done.text)
     assert answer.text.startswith("Let me see")
     assert [call.name for call in answer.calls[:1]] == ["weather"]
@@ -94,14 +94,14 @@ def test_text_is_free_until_a_call_begins_and_a_call_is_not(engine, runtime):
 
 def test_an_answer_without_a_call_is_complete_text(engine):
     plan, made = request("auto", max_tokens=20)
-    done = engine.submit(made).result(30)
+    done = engine.submit(made).result(60)
     assert done.complete
     assert read(plan, done.text).calls == ()
 
 
 def test_a_call_that_a_limit_cuts_is_incomplete(engine, runtime):
     _, made = request("auto", runtime, says="<tool_call>", max_tokens=15)
-    assert not engine.submit(made).result(30).complete
+    assert not engine.submit(made).result(60).complete
 
 
 def test_tools_and_a_grammar_of_ones_own_are_refused_together():
@@ -120,7 +120,7 @@ def test_a_trigger_without_a_constraint_and_a_constraint_that_is_no_text_are_ref
 
 def test_a_shown_control_token_has_its_text_and_others_have_none(engine, runtime):
     runtime.script = {2: 258, 3: ord("a"), 4: 256, 5: 257}
-    done = engine.submit(GenerationRequest(prompt=(1, 2), shown=((258, "<|user|>"),))).result(10)
+    done = engine.submit(GenerationRequest(prompt=(1, 2), shown=((258, "<|user|>"),))).result(60)
     assert done.text == "<|user|>a"
     assert engine.complete((1, 2)).text == "a"
 

@@ -80,7 +80,7 @@ class Held:
     def __call__(self, path: str) -> None:
         if path == self.path:
             self.arrived.set()
-            assert self.go.wait(10)
+            assert self.go.wait(60)
 
 
 # ---- loading and leasing -------------------------------------------------------------------------
@@ -317,7 +317,7 @@ def test_the_timer_sweeps_by_itself(house: House) -> None:
     with ModelPool(make_engine=house.engine, check=lambda *_: None, idle_s=0.2) as pool:
         pool.load("a", "/a.gguf")
         assert house.loaded == ["/a.gguf"]
-        give_up = time.monotonic() + 10
+        give_up = time.monotonic() + 60
         while house.loaded and time.monotonic() < give_up:
             time.sleep(0.01)
         assert house.loaded == []
@@ -331,7 +331,7 @@ def test_a_pool_that_nobody_holds_ends_its_timer(house: House) -> None:
     gc.collect()
     assert gone() is None
     assert timer is not None
-    timer.join(10)
+    timer.join(60)
     assert not timer.is_alive()
 
 
@@ -343,7 +343,7 @@ def test_a_load_keeps_nobody_else_waiting(made: Any, house: House) -> None:
     pool.load("a", "/a.gguf")
     held = Held(house, "/b.gguf")
     thread = in_thread(lambda: pool.load("b", "/b.gguf"))
-    assert held.arrived.wait(10)
+    assert held.arrived.wait(60)
     assert pool.state("b") == "loading"
     assert keys(pool.seats()) == ["a"]
     with pool.lease("a") as lease:
@@ -362,7 +362,7 @@ def test_loads_of_one_key_come_one_after_another_and_share_the_model(
     held = Held(house, "/a.gguf")
     found: list[Seat] = []
     threads = [in_thread(lambda: found.append(pool.load("a", "/a.gguf"))) for _ in range(8)]
-    assert held.arrived.wait(10)
+    assert held.arrived.wait(60)
     held.go.set()
     for thread in threads:
         thread.join()
@@ -375,7 +375,7 @@ def test_a_second_load_of_a_key_under_way_is_refused_when_asked_to(made: Any, ho
     pool = made()
     held = Held(house, "/a.gguf")
     thread = in_thread(lambda: pool.load("a", "/a.gguf"))
-    assert held.arrived.wait(10)
+    assert held.arrived.wait(60)
     with pytest.raises(ModelAlreadyLoaded, match="is being loaded"):
         pool.load("a", "/a.gguf", exist_ok=False)
     with pytest.raises(ModelAlreadyLoaded, match="is being loaded"):
@@ -406,7 +406,7 @@ def test_unload_waits_for_a_load_under_way(made: Any, house: House) -> None:
     pool = made()
     held = Held(house, "/a.gguf")
     loading = in_thread(lambda: pool.load("a", "/a.gguf"))
-    assert held.arrived.wait(10)
+    assert held.arrived.wait(60)
     done: list[bool] = []
     unloading = in_thread(lambda: done.append(pool.unload()))
     time.sleep(0.02)
@@ -441,7 +441,7 @@ def test_close_refuses_further_loads_and_waits_for_those_under_way(made: Any, ho
             failed.append(error)
 
     loading = in_thread(load)
-    assert held.arrived.wait(10)
+    assert held.arrived.wait(60)
     closing = in_thread(pool.close)
     time.sleep(0.02)
     assert closing.is_alive()

@@ -45,7 +45,7 @@ def test_the_end_of_a_connection_is_told_once(
     if how == "reset":
         client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
     client.shutdown(socket.SHUT_WR) if how == "half" else client.close()
-    assert gone.wait(10)
+    assert gone.wait(60)
     watch.close()
     assert told == [1]
 
@@ -83,7 +83,7 @@ def test_pending_bytes_end_the_watch_without_spinning_or_eating_them(
     told: list[int] = []
     watch = watcher.watch({"gunicorn.socket": server}, lambda: told.append(1))
     client.sendall(b"pipelined")
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while watch.socket is not None and time.monotonic() < deadline:
         time.sleep(0.001)
     assert watch.socket is None
@@ -120,7 +120,7 @@ def test_a_failing_callback_does_not_blind_the_others(watcher: Watcher) -> None:
         other.close()
         _settle(watcher)
         another.close()
-        assert gone.wait(10)
+        assert gone.wait(60)
 
 
 @pytest.mark.parametrize("environ", [{}, {"gunicorn.socket": None}, {"gunicorn.socket": "x"}])
@@ -185,4 +185,4 @@ def _settle(watcher: Watcher) -> None:
     with one:
         watcher.watch({"gunicorn.socket": one}, seen.set)
         other.close()
-        assert seen.wait(10)
+        assert seen.wait(60)

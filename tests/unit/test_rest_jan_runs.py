@@ -25,7 +25,7 @@ def jan(tmp_path: Path) -> Jan:
 
 def wait(jan: Jan, thread: str, run: str) -> Any:
     """The run, when it has ended."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while True:
         found = jan.call("GET", f"/threads/{thread}/runs/{run}", None, "RunObject")
         if found["status"] in ENDED:
@@ -281,16 +281,26 @@ class TestWhoAnswers:
 
     def test_unknown_threads_assistants_and_runs_are_not_found(self, jan: Jan) -> None:
         thread = jan.thread(messages=[HELLO])
-        body = {"assistant_id": "asst_gone"}
         for method, path, given in (
             ("POST", "/threads/thread_gone/runs", {}),
             ("GET", "/threads/thread_gone/runs", None),
-            ("POST", f"/threads/{thread}/runs", body),
             ("GET", f"/threads/{thread}/runs/run_gone", None),
             ("POST", f"/threads/{thread}/runs/run_gone", {}),
             ("POST", f"/threads/{thread}/runs/run_gone/cancel", None),
         ):
             assert jan.fails(method, path, given) == (404, "not_found", None)
+        gone = {"assistant_id": "asst_gone"}
+        refused = jan.fails("POST", f"/threads/{thread}/runs", gone)
+        assert refused == (404, "not_found", "assistant_id")
+
+    def test_what_is_wrong_with_a_new_thread_is_named_within_it(self, jan: Jan) -> None:
+        image = {"role": "user", "content": [{"type": "image_url"}]}
+        for thread, field in (
+            ({"messages": [HELLO, image]}, "thread/messages/1/content/0/type"),
+            ({"assistants": ["asst_gone"]}, "thread/assistants/0"),
+        ):
+            assert jan.fails("POST", "/threads/runs", {"thread": thread})[2] == field
+        assert jan.call("GET", "/threads") == []
 
     def test_a_thread_without_messages_has_nothing_to_answer(self, jan: Jan) -> None:
         assert jan.fails("POST", f"/threads/{jan.thread()}/runs", {})[0] == 400

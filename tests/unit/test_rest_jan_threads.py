@@ -149,10 +149,16 @@ class TestThreads:
         assert code in ("invalid_value", "missing_required_parameter", "unsupported")
         assert jan.call("GET", "/threads") == []
 
-    def test_an_unknown_assistant_is_not_found_and_nothing_is_made(self, jan: Jan) -> None:
-        body = {"assistants": ["asst_gone"], "messages": [HELLO]}
-        assert jan.fails("POST", "/threads", body) == (404, "not_found", None)
+    @pytest.mark.parametrize("gone", ["asst_gone", {"assistant_id": "asst_gone"}])
+    def test_an_unknown_assistant_is_not_found_and_nothing_is_made(
+        self, jan: Jan, gone: Any
+    ) -> None:
+        """The field tells it from a thread that is not there."""
+        body = {"assistants": ["jan", gone], "messages": [HELLO]}
+        assert jan.fails("POST", "/threads", body) == (404, "not_found", "assistants/1")
         assert jan.call("GET", "/threads") == []
+        path = f"/threads/{jan.thread()}"
+        assert jan.fails("PATCH", path, body) == (404, "not_found", "assistants/1")
 
     def test_what_is_not_known_is_named(self, jan: Jan) -> None:
         body = {

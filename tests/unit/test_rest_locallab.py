@@ -380,7 +380,7 @@ def test_a_broken_file_is_500(shelf: LocalLab, tmp_path: Path) -> None:
 def test_a_model_is_loaded_in_the_background(shelf: LocalLab) -> None:
     answer = shelf.post("/models/load/org/tiny").json
     assert answer == {"status": "loading", "message": "Model org/tiny is being loaded"}
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while shelf.get("/models/current").status != 200:
         assert time.monotonic() < deadline
         time.sleep(0.01)

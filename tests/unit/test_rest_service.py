@@ -150,13 +150,13 @@ def test_a_download_that_was_stopped_goes_on_when_the_server_starts_again(tmp_pa
     def hold(sent: int) -> None:
         if sent > len(data) // 2 and not stopped.is_set():
             halfway.set()
-            stopped.wait(30)
+            stopped.wait(60)
 
     with file_server() as files:
         url = files.put("/model.gguf", data, piece=65536, before_piece=hold)
         first = service(folder, **options)
         first.downloads.start(url, id="fetched")
-        assert halfway.wait(30)
+        assert halfway.wait(60)
         first.close()
         stopped.set()
         assert not (folder / "models" / "fetched" / "model.gguf").exists()

@@ -28,7 +28,7 @@ def test_quitting_does_not_wait_for_the_lock_that_the_interrupted_thread_holds()
             target=worker.handle_quit, args=(signal.SIGTERM, None), daemon=True
         )
         handler.start()
-        handler.join(10)
+        handler.join(60)
         assert not handler.is_alive()
     assert (worker.alive, worker.nr_conns, worker.cfg.graceful_timeout) == (False, 0, 0)
     worker.tpool.shutdown()
