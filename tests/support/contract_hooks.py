@@ -124,6 +124,16 @@ def rejects_invalid_data(ctx: CheckContext, response: Response, case: Case) -> N
         CHECKS.get_one("negative_data_rejection")(ctx, response, case)
 
 
+@schemathesis.check
+def keeps_what_it_makes(ctx: CheckContext, response: Response, case: Case) -> None:
+    """As ensure_resource_availability, but an error may be about what a field of the body names."""
+    if response.status_code == 404 and response.content:
+        error = json.loads(response.content).get("error")
+        if isinstance(error, dict) and error.get("param"):
+            return
+    CHECKS.get_one("ensure_resource_availability")(ctx, response, case)
+
+
 def _field(body: Any) -> str | None:
     """The field that an error names."""
     error = body.get("error")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from flask import jsonify
 
-from nitrolib.errors import Unsupported
+from nitrolib.errors import NotFound, Unsupported
 from nitrolib.validation import shorten
 
 from .. import bodies
@@ -24,10 +24,13 @@ from .objects import (
 if TYPE_CHECKING:
     from flask.typing import ResponseReturnValue
 
+    from nitrolib.store import Assistant, Store
+
 __all__ = [
     "change_assistant",
     "create_assistant",
     "delete_assistant",
+    "find_assistant",
     "list_assistants",
     "show_assistant",
 ]
@@ -72,6 +75,14 @@ def delete_assistant(assistant_id: str) -> ResponseReturnValue:
     """DELETE /v1/assistants/{assistant_id}"""
     service().store.assistants.delete(assistant_id)
     return jsonify(deleted("assistant", assistant_id))
+
+
+def find_assistant(store: Store, assistant_id: str, field: str) -> Assistant:
+    """The assistant that the *field* of a body names. Raises NotFound, with the field."""
+    try:
+        return store.assistants.get(assistant_id)
+    except NotFound:
+        raise NotFound("assistant", assistant_id, field=field) from None
 
 
 def _fields(body: dict[str, Any]) -> Any:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from nitrolib.errors import InvalidRequest, Unsupported
 from nitrolib.validation import schema, shorten
 
+from .assistants import find_assistant
 from .objects import ANY_MODEL
 
 if TYPE_CHECKING:
@@ -53,9 +54,8 @@ def make_plan(store: Store, thread: Thread, body: Mapping[str, Any]) -> RunPlan:
     parameters that cannot be."""
     _refuse_unsupported(body)
     own = _of_thread(thread, body.get("assistant_id"))
-    assistant = store.assistants.get(
-        body.get("assistant_id") or (own or {}).get("assistant_id") or "jan"
-    )
+    named = body.get("assistant_id") or (own or {}).get("assistant_id") or "jan"
+    assistant = find_assistant(store, named, "assistant_id")
     own = own or {}
     own_model: Mapping[str, Any] = own.get("model") or {}
     strategy = body.get("truncation_strategy") or {}

@@ -55,7 +55,7 @@ def create_with_thread() -> ResponseReturnValue:
     bodies.ignore_inside("thread", [given], "jan", "CreateThreadObject")
     with store.transaction():
         fields = {name: value for name, value in given.items() if value is not None}
-        thread_id = new_thread(store, fields).id
+        thread_id = new_thread(store, fields, "thread/").id
     try:
         return _answer(store, thread_id, body)
     except BaseException:

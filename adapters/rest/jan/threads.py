@@ -8,6 +8,7 @@ from flask import jsonify
 
 from .. import bodies
 from ..service import service
+from .assistants import find_assistant
 from .messages import add_messages
 from .objects import (
     deleted,
@@ -47,13 +48,14 @@ def create_thread() -> ResponseReturnValue:
         return jsonify(_shown(store, thread))
 
 
-def new_thread(store: Store, body: Mapping[str, Any]) -> Thread:
-    """Make the thread of a checked *body*, inside a transaction."""
-    fields = _fields(store, body)
+def new_thread(store: Store, body: Mapping[str, Any], place: str = "") -> Thread:
+    """Make the thread of *body*, which is checked and stands at *place* in that of the request,
+    inside a transaction."""
+    fields = _fields(store, body, place)
     if "assistants" not in fields:
-        fields["assistants"] = [_assistant(store, {})]
+        fields["assistants"] = [_assistant(store, {}, place)]
     thread = store.threads.create(**fields)
-    _append(store, thread.id, body)
+    _append(store, thread.id, body, place)
     return thread
 
 
@@ -93,8 +95,8 @@ def _shown(store: Store, thread: Thread) -> dict[str, Any]:
     return thread_json(thread, store.messages.ids([thread.id])[thread.id])
 
 
-def _fields(store: Store, body: Mapping[str, Any]) -> Any:
-    """The fields of a body as those of a stored thread."""
+def _fields(store: Store, body: Mapping[str, Any], place: str = "") -> Any:
+    """The fields of a body, which stands at *place*, as those of a stored thread."""
     fields = {name: body[name] for name in _SAME if name in body}
     if "title" not in fields and "summary" in body:
         fields["title"] = body["summary"]
@@ -108,20 +110,22 @@ def _fields(store: Store, body: Mapping[str, Any]) -> Any:
         for one in given:
             model = one.get("model") or {}
             ignore_parameters(model.get("parameters"), "assistants/*/model/parameters")
-        fields["assistants"] = [_assistant(store, one) for one in given]
+        fields["assistants"] = [
+            _assistant(store, one, f"{place}assistants/{index}") for index, one in enumerate(given)
+        ]
     ignore_parameters(body.get("parameters"))
     return fields
 
 
-def _assistant(store: Store, given: Mapping[str, Any]) -> Json:
-    """An assistant of a thread: which it is, and what the thread says otherwise than it. Raises
-    NotFound."""
+def _assistant(store: Store, given: Mapping[str, Any], field: str) -> Json:
+    """An assistant of a thread, the *field* of its body: which it is, and what the thread says
+    otherwise than it. Raises NotFound."""
     kept = {name: value for name, value in given.items() if value is not None}
-    found = store.assistants.get(kept.get("assistant_id", _DEFAULT))
+    found = find_assistant(store, kept.get("assistant_id", _DEFAULT), field)
     return {"assistant_id": found.id, "assistant_name": found.name, **kept}
 
 
-def _append(store: Store, thread_id: str, body: Mapping[str, Any]) -> None:
+def _append(store: Store, thread_id: str, body: Mapping[str, Any], place: str = "") -> None:
     messages = body.get("messages", ())
     bodies.ignore_inside("messages", messages, "jan", "ThreadMessageObject")
-    add_messages(store, thread_id, messages, "messages")
+    add_messages(store, thread_id, messages, f"{place}messages")
