@@ -134,6 +134,13 @@ def keeps_what_it_makes(ctx: CheckContext, response: Response, case: Case) -> No
     CHECKS.get_one("ensure_resource_availability")(ctx, response, case)
 
 
+@schemathesis.check
+def stays_deleted(ctx: CheckContext, response: Response, case: Case) -> None:
+    """As use_after_free, but the model that is loaded is brought back when it was deleted."""
+    if (case.path_parameters or {}).get("model_id") != MODEL.parent.name:
+        CHECKS.get_one("use_after_free")(ctx, response, case)
+
+
 def _field(body: Any) -> str | None:
     """The field that an error names."""
     error = body.get("error")
@@ -211,5 +218,5 @@ def _unload(case: Case) -> None:
 def _send(case: Case, method: str, path: str, body: Any) -> None:
     url = case.operation.schema.get_base_url().rstrip("/") + path
     headers = {"Authorization": f"Bearer {KEY}"}
-    answer = httpx.request(method, url, json=body, headers=headers, timeout=60)
+    answer = httpx.request(method, url, json=body, headers=headers, timeout=600)
     assert answer.status_code < 400, (method, path, answer.text)
