@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from .penalties import Penalty
 
 _FEW = 100  # up to this top_k plain floats are faster than arrays
+_FLOAT32 = np.dtype(np.float32)
 
 
 class Sampler:
@@ -76,14 +77,16 @@ class Sampler:
         self._bias = bias.gather(params.logit_bias, banned)
         # Empty where tokens are biased too.
         self._banned = frozenset(() if params.logit_bias else self._bias.ids.tolist())
-        self._tries_argmax = False  # whether only bans keep the largest logit from being chosen
         self._seed = resolve_seed(params.seed)
         self._uniform = Uniform(self._seed)
         self._kept = keep_survivors
         self._last: Survivors | None = None
         self._windows: list[Window | Dry] = []
         self._penalties: list[Penalty] = []  # those that come first, on the row
+        self._leaves_out = False  # whether `_choose` leaves out banned tokens by itself
         self._plan_chain(context_length, breakers)
+        banned_only = self._leaves_out and not params.logit_bias
+        self._edits = bool(self._penalties) or (self._bias.ids.size > 0 and not banned_only)
 
     def _plan_chain(self, context_length: int, breakers: Breakers | None) -> None:
         params, (n_vocab,) = self._params, self._shape
@@ -96,14 +99,15 @@ class Sampler:
         self._penalties = [penalties[name] for name in plan.head]
         self._steps = chain.steps(plan.tail, params, self._seed, penalties)
         self._heat = plan.heat
-        few = plan.is_usual and params.top_k <= _FEW and params.top_k < n_vocab
+        few = params.top_k <= _FEW and params.top_k + len(self._banned) < n_vocab
         if plan.is_greedy:
             self._choose = self._greedy
-            self._tries_argmax = bool(self._banned) and not self._penalties
-        elif few and params.min_keep <= 1 and self._kept is None:
+            self._leaves_out = True
+        elif few and plan.is_usual and params.min_keep <= 1 and self._kept is None:
             self._top_p = params.top_p if "top_p" in plan.tail else 1.0
             self._min_p = params.min_p if "min_p" in plan.tail else 0.0
             self._choose = self._draw_from_few
+            self._leaves_out = True
         else:
             self._choose = self._draw
 
@@ -124,6 +128,11 @@ class Sampler:
     def seed(self) -> int:
         """The seed in use, 0 to 2**32 - 2: with it as `seed` a request can be repeated."""
         return self._seed
+
+    @property
+    def listens(self) -> bool:
+        """Whether it has to be told what comes: to others `accept` means nothing."""
+        return self._constraint is not None or bool(self._windows)
 
     @property
     def last(self) -> Survivors | None:
@@ -159,7 +168,9 @@ class Sampler:
         holds NaN or +inf, if no token is left (every logit -inf), or if the constraint allows none
         that is left.
         """
-        if logits.shape != self._shape or logits.dtype != np.float32:
+        # The same object in all likelihood, and comparing types costs as much as an argmax.
+        is_float32 = logits.dtype is _FLOAT32 or logits.dtype == _FLOAT32
+        if not is_float32 or logits.shape != self._shape:
             raise BackendError(
                 f"expected logits of shape {self._shape} and type float32, got {logits.shape} "
                 f"and {logits.dtype}"
@@ -185,13 +196,10 @@ class Sampler:
         return self._legal
 
     def _sample(self, row: NDArray[np.float32]) -> int:
+        return self._choose_edited(row) if self._edits else self._choose(row)
+
+    def _choose_edited(self, row: NDArray[np.float32]) -> int:
         ids, amounts = self._bias
-        if not ids.size and not self._penalties:
-            return self._choose(row)
-        if self._tries_argmax:
-            best = int(row.argmax())
-            if best not in self._banned:  # then the row need not be written to
-                return self._take_best(row, best)
         with Edits(row) as edits:
             if self._banned:
                 edits.ban(ids)
@@ -203,24 +211,34 @@ class Sampler:
             return self._choose(row)
 
     def _greedy(self, row: NDArray[np.float32]) -> int:
-        return self._take_best(row, int(row.argmax()))
-
-    def _take_best(self, row: NDArray[np.float32], best: int) -> int:
-        self._check_top(row.item(best))  # NaN if any is: argmax gives its position
+        best = int(row.argmax())
+        top = row.item(best)  # NaN if any is: argmax gives its position
+        if not -math.inf < top < math.inf:
+            self._check_top(top)
+        if best in self._banned:
+            return self._choose_edited(row)
         if self._kept is not None:
             self._last = of_one(best, self._kept)
         return best
 
     def _draw_from_few(self, row: NDArray[np.float32]) -> int:
         params = self._params
-        found = shortlist(row, params.top_k)
-        if found.size > 4 * params.top_k:  # many equal logits
+        banned, k = self._banned, params.top_k
+        wanted = k + len(banned)
+        found = shortlist(row, wanted)
+        if found.size > 4 * wanted:  # many equal logits
             self._check_top(float(row[found].max()))
-            found = found[largest(row[found], params.top_k)]
+            found = found[largest(row[found], wanted)]
         few = row[found]
-        order = descending(few)[: params.top_k]
+        order = descending(few)
+        ids: list[int] = found[order].tolist()
         logits: list[float] = few[order].tolist()
         self._check_top(logits[0])
+        if banned and not banned.isdisjoint(ids):
+            left = [pair for pair in zip(ids, logits, strict=True) if pair[0] not in banned]
+            ids, logits = [pair[0] for pair in left], [pair[1] for pair in left]
+            self._check_top(logits[0])
+        del logits[k:]
         position = choose_few(
             logits,
             top_p=self._top_p,
@@ -228,7 +246,7 @@ class Sampler:
             temperature=self._heat.t,
             u=self._uniform(),
         )
-        return int(found[order[position]])
+        return ids[position]
 
     def _draw(self, row: NDArray[np.float32]) -> int:
         self._check_top(float(row.max()))
