@@ -20,6 +20,8 @@ from nitrolib.backends import RuntimeReport
 from nitrolib.backends.base import Interrupted, LoraAdapter, NoRoom
 from nitrolib.errors import BackendError, InvalidRequest
 
+from .waiting import until
+
 BOS, EOS, FIRST_BYTE = 256, 257, 0
 N_VOCAB = 260
 SHARED = ("shared_batch", "rows", "copy", "shift", "interrupt", "state", "embedder", "rank")
@@ -352,6 +354,23 @@ def fake_engine(runtime, *, engine=None, **options):
     fields = {"warm_up": False, "clean_cache_threshold": 0, "n_parallel": runtime.n_seq, **options}
     made.load("fake.gguf", LoadOptions(**fields))
     return made
+
+
+def settle(engine):
+    """Every message that was sent to the loop before has been seen, and everything that the loop
+    has told has been delivered, callbacks included."""
+    scheduler = engine._model.scheduler
+    scheduler.call(lambda: None)
+    until(lambda: scheduler.post._handed == scheduler.post._delivered)
+
+
+def expire(engine):
+    """All that run or wait in the scheduler are past their deadlines from now on. The loop must
+    stand still meanwhile, as behind a Brake."""
+    scheduler = engine._model.scheduler
+    for job in list(scheduler._jobs):
+        job.deadline = 0.0
+    scheduler._next_deadline = 0.0
 
 
 def assert_at_rest(engine, patience=60):

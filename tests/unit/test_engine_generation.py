@@ -7,7 +7,7 @@ import gc
 import threading
 
 import pytest
-from support.fake_runtime import BOS, EOS, Brake, FakeRuntime, assert_at_rest, fake_engine
+from support.fake_runtime import BOS, EOS, Brake, FakeRuntime, assert_at_rest, fake_engine, settle
 
 from nitrolib.engine import GenerationRequest
 from nitrolib.errors import (
@@ -260,7 +260,7 @@ def test_done_callbacks_run_once_with_the_handle_before_and_after_the_end(engine
     generation = engine.stream("ab", GREEDY)
     generation.add_done_callback(seen.append)
     generation.result()
-    engine.clear_cache()  # callbacks run after the outcome is set: let the loop come round
+    settle(engine)  # callbacks run after the outcome is set
     generation.add_done_callback(seen.append)
     assert seen == [generation, generation]
 
@@ -273,7 +273,7 @@ def test_a_failing_callback_is_logged_and_harms_nobody(engine, caplog):
     assert "ZeroDivisionError" in caplog.text
 
 
-def test_waiting_inside_a_callback_is_refused_not_a_deadlock(engine):
+def test_waiting_inside_a_callback_is_refused_not_a_deadlock(engine, runtime):
     errors = []
     done = threading.Event()
 
@@ -284,7 +284,10 @@ def test_waiting_inside_a_callback_is_refused_not_a_deadlock(engine):
             errors.append(caught.value)
         done.set()
 
-    engine.stream("ab", GREEDY).add_done_callback(callback)
+    brake = Brake(runtime)
+    generation = engine.stream("ab", GREEDY)
+    generation.add_done_callback(callback)  # before the end, or it would be called right here
+    brake.release()
     assert done.wait(60)
     assert len(errors) == 3
     engine.clear_cache()

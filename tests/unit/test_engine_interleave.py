@@ -43,8 +43,11 @@ def test_chunks_that_came_before_the_reading_are_not_lost():
 
 
 def test_those_that_run_side_by_side_are_told_side_by_side():
-    with fake_engine(FakeRuntime(n_seq=2)) as engine:
+    runtime = FakeRuntime(n_seq=2)
+    with fake_engine(runtime) as engine:
+        brake = Brake(runtime)  # until both are there
         generations = [engine.submit(request(200)) for _ in range(2)]
+        brake.release()
         order = [index for index, _ in interleave(generations)]
         for index in (0, 1):
             assert order.index(index) < len(order) - 1 - order[::-1].index(1 - index)

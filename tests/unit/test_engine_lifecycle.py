@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from support.fake_runtime import Brake, FakeRuntime, assert_at_rest, fake_engine
+from support.waiting import until
 
 from nitrolib.backends import LoadOptions
 from nitrolib.engine import CacheCleaningPolicy, Engine
@@ -161,6 +162,17 @@ def test_bad_engine_arguments_are_refused():
 # ---- unload, close
 
 
+def release_when_asked_to_stop(engine, brake):
+    """In a thread, since the call that asks for the stop waits for the loop."""
+    scheduler = engine._model.scheduler
+
+    def release():
+        until(lambda: not scheduler._inbox.empty())
+        brake.release()
+
+    threading.Thread(target=release).start()
+
+
 def test_unload_ends_running_and_waiting_requests_with_what_there_was(engine, loader):
     engine.load("a.gguf", COLD)
     loader.runtimes[0].script = dict.fromkeys(range(500), ord("a"))
@@ -170,7 +182,7 @@ def test_unload_ends_running_and_waiting_requests_with_what_there_was(engine, lo
     brake.wait()
     brake.step()
     first = next(reading).text
-    threading.Timer(0.05, brake.release).start()
+    release_when_asked_to_stop(engine, brake)
     assert engine.unload() is True
     with pytest.raises(Cancelled) as caught:
         list(reading)
@@ -228,7 +240,7 @@ def test_close_is_unload_for_good_and_safe_to_call_twice(loader):
     brake = Brake(loader.runtimes[0])
     generation = engine.stream("x", GREEDY)
     brake.wait()
-    threading.Timer(0.05, brake.release).start()
+    release_when_asked_to_stop(engine, brake)
     engine.close()
     engine.close()
     with pytest.raises(Cancelled) as caught:

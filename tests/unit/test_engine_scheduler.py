@@ -3,14 +3,24 @@ the loop before a decode, so that every order of events below is certain, not li
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 
 import numpy as np
 import pytest
-from support.fake_runtime import BOS, Brake, FakeRuntime, assert_at_rest, fake_engine
+from support.fake_runtime import (
+    BOS,
+    Brake,
+    FakeRuntime,
+    assert_at_rest,
+    expire,
+    fake_engine,
+    settle,
+)
 
 from nitrolib.engine import CacheCleaningPolicy, GenerationRequest
+from nitrolib.engine.job import clock
 from nitrolib.engine.planning import PREFILL_CHUNK
 from nitrolib.errors import (
     BackendError,
@@ -34,11 +44,6 @@ def ask(engine, prompt="ab", *, max_tokens=4, **fields):
 
 
 _held = []  # a generation that nobody holds is cancelled
-
-
-def settle(engine):
-    """One round trip through the loop: every message sent before has been seen."""
-    engine._model.scheduler.call(lambda: None)
 
 
 @pytest.fixture
@@ -361,9 +366,12 @@ def test_a_deadline_ends_a_queued_request_while_the_slot_is_busy(setup):
 
 @pytest.mark.parametrize("prompt", ["a", 1900], ids=["decode", "prefill"])
 def test_a_deadline_ends_a_running_request_with_its_partial(setup, prompt):
-    runtime, engine, _ = setup(brake=False, n_ctx=2000)
-    runtime.before_decode = lambda _: time.sleep(0.01)
-    generation = ask(engine, prompt, max_tokens=1000, timeout_s=0.1)
+    runtime, engine, brake = setup(n_ctx=2000)
+    generation = ask(engine, prompt, max_tokens=1000, timeout_s=1000)
+    brake.wait()
+    brake.step()
+    expire(engine)
+    brake.release()
     with pytest.raises(DeadlineExceeded) as caught:
         list(generation)
     tokens = len(runtime.steps) if prompt == "a" else 0
@@ -380,9 +388,11 @@ def test_a_very_long_deadline_is_no_trouble(setup):
 
 def test_an_idle_loop_sleeps():
     with fake_engine(FakeRuntime()) as engine:
-        ask(engine, "a", timeout_s=0.2).result()
+        ask(engine, "a", timeout_s=1000).result()
         cycles = 0
         scheduler = engine._model.scheduler
+        assert scheduler._next_deadline < math.inf  # of the request that is done
+        scheduler.call(lambda: setattr(scheduler, "_next_deadline", clock() + 0.2))
         inner = scheduler._cycle
 
         def counted():

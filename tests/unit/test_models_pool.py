@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from support.fake_models import Clock, House
+from support.waiting import until
 
 from nitrolib.backends import LoadOptions
 from nitrolib.errors import (
@@ -316,11 +317,8 @@ def test_without_an_idle_time_nothing_is_swept(made: Any, clock: Clock) -> None:
 def test_the_timer_sweeps_by_itself(house: House) -> None:
     with ModelPool(make_engine=house.engine, check=lambda *_: None, idle_s=0.2) as pool:
         pool.load("a", "/a.gguf")
-        assert house.loaded == ["/a.gguf"]
-        give_up = time.monotonic() + 60
-        while house.loaded and time.monotonic() < give_up:
-            time.sleep(0.01)
-        assert house.loaded == []
+        assert len(house.engines) == 1
+        until(lambda: not house.loaded)
 
 
 def test_a_pool_that_nobody_holds_ends_its_timer(house: House) -> None:
@@ -443,7 +441,7 @@ def test_close_refuses_further_loads_and_waits_for_those_under_way(made: Any, ho
     loading = in_thread(load)
     assert held.arrived.wait(60)
     closing = in_thread(pool.close)
-    time.sleep(0.02)
+    until(lambda: pool._closed)
     assert closing.is_alive()
     held.go.set()
     closing.join()

@@ -1,0 +1,19 @@
+"""Waiting for what must become true, however slow or busy the machine is."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["until"]
+
+
+def until(holds: Callable[[], object], timeout: float = 60) -> None:
+    """Poll until `holds()` is true; fails when it is not within `timeout` seconds."""
+    give_up = time.monotonic() + timeout
+    while not holds():
+        assert time.monotonic() < give_up, "it did not come true"
+        time.sleep(0.002)
