@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from support.jan_rest import HELLO, MODEL, Jan, named_events
 
-from nitrolib.errors import BackendError, Cancelled, Overloaded, StorageError
+from nitrolib.errors import BackendError, Cancelled, Conflict, Overloaded, StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -164,6 +164,31 @@ class TestBackground:
         assert [one.cancelled for one in jan.engine.generations] == [True]
         assert not service.pool.current.leases
         assert jan.call("GET", f"/threads/{thread}/runs")["data"] == []
+
+    @pytest.mark.parametrize("stream", [True, False])
+    def test_a_run_whose_end_cannot_be_kept_gives_the_model_back(
+        self,
+        jan: Jan,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+        stream: bool,
+    ) -> None:
+        thread = jan.thread(messages=[HELLO])
+        service = jan.app.extensions["nitrolib"]
+
+        def fails(*_args: Any, **_fields: Any) -> None:
+            raise StorageError("the disk is full", reason="space")
+
+        monkeypatch.setattr(service.store.runs, "update", fails)
+        answer = jan.send("POST", f"/threads/{thread}/runs", {"stream": stream})
+        assert answer.status == 200
+        deadline = time.monotonic() + 60
+        while service.pool.current.leases:
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+        assert [one.cancelled for one in jan.engine.generations] == [True]
+        assert "the disk is full" in caplog.text
+        assert "Traceback" not in caplog.text
 
     def test_a_thread_is_answered_once_at_a_time(self, jan: Jan) -> None:
         thread = jan.thread(messages=[HELLO])
@@ -416,3 +441,25 @@ class TestCancel:
         got.close()
         assert b"thread.run.cancelled" in rest
         assert jan.fails("GET", f"/threads/{thread}")[0] == 404
+
+    def test_a_thread_deleted_while_its_run_is_found_to_be_over_is_gone(
+        self, jan: Jan, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Another process ends the run, and deletes the thread before the run is read again."""
+        thread = jan.thread(messages=[HELLO])
+        store = jan.app.extensions["nitrolib"].store
+        update, get = store.runs.update, store.runs.get
+
+        def ended(*ids: str, **fields: Any) -> Any:
+            if fields["status"] == "completed":
+                raise Conflict("the run is cancelled")
+            return update(*ids, **fields)
+
+        def gone(*ids: str) -> Any:
+            store.threads.delete(thread)
+            return get(*ids)
+
+        monkeypatch.setattr(store.runs, "update", ended)
+        monkeypatch.setattr(store.runs, "get", gone)
+        events = named_events(jan.send("POST", f"/threads/{thread}/runs", {"stream": True}))
+        assert events[-1][0] == "thread.run.cancelled"

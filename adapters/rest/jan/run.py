@@ -79,10 +79,12 @@ class Answering:
             try:
                 for _name, _data in self.events():
                     pass
+            except NitroError as error:
+                log.warning("the run %s failed: %s", self.run.id, error)
             except Exception:
                 log.exception("the run %s failed", self.run.id)
             finally:
-                self.end()
+                self.close()
                 release()
 
         threading.Thread(target=work, name="nitro-run", daemon=True).start()
@@ -105,6 +107,15 @@ class Answering:
             yield from self._ended_events(self._fail(error))
             return
         yield from self._ended_events(self.end())
+
+    def close(self) -> None:
+        """End the generation, and store how the run ended, if nobody has. Nobody is left to hear of
+        a storage that fails: it is logged."""
+        self._generation.cancel()
+        try:
+            self.end()
+        except NitroError as error:
+            log.warning("the end of the run %s is not kept: %s", self.run.id, error)
 
     def end(self) -> Message | None:
         """Store how the run ended, if nobody has: its message is returned."""
@@ -195,12 +206,23 @@ class Answering:
                 )
         except Conflict as error:  # ended by another process
             log.info("the run %s was over before its answer: %s", run_id, error)
-            self.run = self._store.runs.get(thread_id, run_id)
+            self.run = self._stored()
             return None
-        except NotFound:  # deleted with its thread
-            self.run = replace(self.run, status="cancelled")
+        except NotFound:
+            self.run = self._deleted()
             return None
         return message
+
+    def _stored(self) -> Run:
+        """The run as another process has ended it, perhaps by deleting its thread since."""
+        try:
+            return self._store.runs.get(self.run.thread_id, self.run.id)
+        except NotFound:
+            return self._deleted()
+
+    def _deleted(self) -> Run:
+        """The run whose thread was deleted."""
+        return replace(self.run, status="cancelled")
 
     def _ended_events(self, message: Message | None) -> Iterator[Event]:
         if message is not None:

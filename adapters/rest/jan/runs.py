@@ -124,7 +124,7 @@ def _answer(store: Store, thread_id: str, body: Mapping[str, Any]) -> ResponseRe
         raise
     answering = Answering(store, run, generations[0], asked.form, state(), plan.notes)
     if running is not None:
-        return running.stream(answering.stream(), encode=encode, done=DONE, after=answering.end)
+        return running.stream(answering.stream(), encode=encode, done=DONE, after=answering.close)
     answering.in_background(lease.close)
     return jsonify(run_json(run))
 
