@@ -122,7 +122,7 @@ def serve(config: str = "python:nitrolib.adapters.gunicorn", **settings: Any) ->
             _stop(server)
 
 
-def _wait_until_ready(server: Server, timeout: float = 60) -> None:
+def _wait_until_ready(server: Server, timeout: float = 240) -> None:
     deadline = time.monotonic() + timeout
     while True:
         assert server.process.poll() is None, f"the server ended:\n{server.log}"
