@@ -148,7 +148,7 @@ def test_sigterm_at_the_prompt_ends_it(model: Path) -> None:
         for _ in range(10):  # once is enough, but for the moment that `press` tells of
             chat.child.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
-                chat.child.wait(2)
+                chat.child.wait(10)
                 break
         assert chat.status() == 143
         assert "Traceback" not in chat.shown

@@ -147,9 +147,11 @@ def test_what_was_stopped_goes_on(
 @posix
 def test_a_terminal_gets_a_bar(server: FileServer, folder: Path, model: Path) -> None:
     url = server.put("/tiny.gguf", model.read_bytes(), piece=32 << 10)
-    server.files["/tiny.gguf"].before_piece = lambda _sent: time.sleep(0.05)
+    go = threading.Event()
+    server.files["/tiny.gguf"].before_piece = lambda sent: sent < 300_000 or go.wait(60)
     with Terminal(pull(folder, url)) as terminal:
         terminal.wait_for("#.")
+        go.set()
         terminal.wait_for("100% ###")
         terminal.wait_for("tiny\r\n")
         assert terminal.status() == 0

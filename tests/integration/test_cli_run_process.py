@@ -149,14 +149,14 @@ def test_a_reader_that_goes_away_ends_it_quietly(slow_model: Path) -> None:
 def test_a_signal_ends_it_quickly_and_without_a_traceback(
     slow_model: Path, number: int, status: int
 ) -> None:
-    with running(*words(slow_model, "--max-tokens", "3000", "Hello")) as child:
+    with running(*words(slow_model, "--max-tokens", "8000", "Hello")) as child:
         assert child.stdout is not None
         child.stdout.read(1)
         started = time.monotonic()
         child.send_signal(number)
-        _, err = child.communicate(timeout=60)
+        _, err = child.communicate(timeout=120)
         assert child.returncode == status
-        assert time.monotonic() - started < 10
+        assert time.monotonic() - started < 30
         assert err == b""
 
 
@@ -166,7 +166,7 @@ def test_a_full_disk_is_a_failure_and_said_once(model: Path) -> None:
     with open("/dev/full", "wb") as full:
         done = subprocess.run(
             [*NITRO, *words(model, "--max-tokens", "4", "Hello")],
-            stdout=full, stderr=subprocess.PIPE, cwd=ROOT, env=environment(), timeout=60,
+            stdout=full, stderr=subprocess.PIPE, cwd=ROOT, env=environment(), timeout=120,
             check=False,
         )  # fmt: skip
     assert done.returncode == 1
@@ -178,7 +178,7 @@ def test_closed_standard_streams_are_empty_ones(model: Path) -> None:
     command = " ".join(shlex.quote(word) for word in [*NITRO, *words(model, "--max-tokens", "2")])
     for closed, status in ((f"{command} Hello >&-", 0), (f"{command} <&-", 2)):
         done = subprocess.run(
-            ["sh", "-c", closed], capture_output=True, cwd=ROOT, env=environment(), timeout=60,
+            ["sh", "-c", closed], capture_output=True, cwd=ROOT, env=environment(), timeout=120,
             check=False,
         )  # fmt: skip
         assert done.returncode == status
@@ -205,7 +205,7 @@ def examples() -> list[tuple[str, str]]:
 def test_the_document_shows_what_is_printed(command: str, printed: str) -> None:
     shell = f'nitro() {{ {shlex.join(NITRO)} "$@"; }}; {command} --threads 1'
     done = subprocess.run(
-        ["sh", "-c", shell], capture_output=True, cwd=ROOT, env=environment(), timeout=60,
+        ["sh", "-c", shell], capture_output=True, cwd=ROOT, env=environment(), timeout=120,
         check=False, text=True,
     )  # fmt: skip
     assert (done.stdout, done.stderr) == (printed, "")

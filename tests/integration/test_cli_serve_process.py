@@ -72,7 +72,7 @@ def test_it_answers_and_a_signal_ends_it_quickly_with_status_0(model: Path, numb
         started = time.monotonic()
         child.send_signal(number)
         assert child.wait(60) == 0
-        assert time.monotonic() - started < 10
+        assert time.monotonic() - started < 25  # gunicorn waits 30 s for what does not end
 
 
 @each

@@ -174,9 +174,9 @@ def test_a_hundred_cycles_leave_nothing_behind(tiny):
         cycle(number)
     gc.collect()
     assert resident() - memory < 4 << 20
-    assert count("fd") == files
+    assert count("fd") <= files
     assert count("maps") - maps < 10
-    assert threading.active_count() == threads
+    assert threading.active_count() <= threads
 
 
 # Several runtimes, threads, processes -------------------------------------------------------------
@@ -307,7 +307,7 @@ runtime.close()
         capture_output=True,
         text=True,
         check=True,
-        timeout=60,
+        timeout=120,
     )
     assert run.stdout.split() == ["True", "0"]
 

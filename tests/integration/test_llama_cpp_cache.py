@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import threading
+import time
 
 import numpy as np
 import pytest
 from support.gguf_maker import make_llama
 from support.llama_runtime import CLOSE, IDS, feed_all, greedy, open_llama
 from support.models import slow_model
+from support.waiting import when
 
 from nitrolib.backends import Feed
 from nitrolib.backends.base import Interrupted, NoRoom
@@ -116,11 +117,10 @@ def test_an_interrupted_decode_counts_for_nothing(slow):
     whole = feed_all(slow, 0, [*prompt, 9, 8, 7])
     slow.keep(0, 0)
     slow.decode([Feed(0, prompt), Feed(1, prompt[:5])])
-    stop = threading.Timer(0.1, slow.interrupt)
-    stop.start()
+    # Within its second or two, after some micro batches.
+    when(lambda: slow._stopper._running, lambda: (time.sleep(0.1), slow.interrupt()))
     with pytest.raises(Interrupted) as caught:
         slow.decode([Feed(0, [400] * 300), Feed(1, [401] * 200)])
-    stop.join()
     assert caught.value.emptied == ()
     assert [slow.length(0), slow.length(1)] == [40, 5]
     # Micro batches that were done before the interrupt are out of the cache again.
@@ -140,7 +140,7 @@ def test_an_interrupt_without_a_decode_does_nothing(slow):
 
 def test_closing_ends_a_running_decode(slow_path):
     runtime = open_llama(slow_path, ctx_len=4096)
-    threading.Timer(0.1, runtime.close).start()
+    when(lambda: runtime._stopper._running, runtime.close)
     with pytest.raises(Interrupted):
         runtime.decode([Feed(0, [400] * 512)])
 

@@ -13,6 +13,7 @@ from support.libllama import NativeModel
 from support.llama_peer import peer
 from support.llama_runtime import IDS, feed_all, open_llama
 from support.models import slow_model
+from support.waiting import when
 
 from nitrolib.backends import Feed
 from nitrolib.backends.base import Interrupted
@@ -242,11 +243,9 @@ def test_a_model_loaded_without_embeddings_has_no_embedder(tiny):
 def test_an_interrupted_evaluation_can_be_done_again(folder, opened):
     _, embedder = opened(slow_model(folder), ctx_len=4096)
     expected = embedder.embed([IDS])
-    stop = threading.Timer(0.1, embedder.interrupt)
-    stop.start()
+    when(lambda: embedder._stopper._running, embedder.interrupt)
     with pytest.raises(Interrupted):
         embedder.embed([[400] * 1024])
-    stop.join()
     np.testing.assert_array_equal(embedder.embed([IDS]), expected)
 
 

@@ -216,7 +216,7 @@ runtime.close()
 def test_the_child_of_a_fork_is_told_instead_of_hanging(tiny, evaluated):
     code = FORK.format(path=sys.path, model=str(tiny), evaluated=evaluated)
     run = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, timeout=60,
+        [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, timeout=120,
         check=False,
     )  # fmt: skip
     assert run.returncode == 0, run.stderr

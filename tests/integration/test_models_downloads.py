@@ -559,7 +559,7 @@ def test_what_a_killed_process_began_goes_on(
     process.kill()
     process.communicate()
     go.set()
-    done = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.stdout == "downloaded\n", done.stderr
     assert registry.get("m").path.read_bytes() == data  # type: ignore[union-attr]
     begun = int(server.of("/m.gguf")[-1]["range"].removeprefix("bytes=").rstrip("-"))
@@ -609,15 +609,15 @@ def test_a_part_that_is_a_link_is_not_written_through(
 def test_cancel_ends_at_once_and_leaves_nothing(
     server: FileServer, registry: Registry, made: Any, data: bytes
 ) -> None:
-    """The server is silent: the download would wait for it for half a minute."""
+    """The server is silent: the download would wait for it for a minute."""
     url = server.put("/m.gguf", data)
     go = held(server.files["/m.gguf"], 100_000)
-    downloads = made()
+    downloads = made(read_timeout_s=600)
     downloads.start(url)
     until(lambda: downloads.status("m").bytes > 50_000)
     began = time.monotonic()
     assert downloads.cancel("m")
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 50
     go.set()
     assert downloads.status("m").state == "cancelled"
     assert left(registry) == set()
@@ -674,13 +674,9 @@ def test_a_download_under_way_is_not_begun_twice(
 def test_a_server_that_is_too_slow_is_given_up(
     server: FileServer, registry: Registry, made: Any, data: bytes
 ) -> None:
-    url = server.put("/m.gguf", data)
+    url = server.put("/m.gguf", data, cuts=[100_000])
+    assert fetch(made(retries=0), url).state == "failed"
     go = held(server.files["/m.gguf"], 0)
-    served = server.files["/m.gguf"]
-    silent = served.before_piece
-    served.before_piece = lambda sent: (
-        (len(server.requests) == 1 and sent < 100_000) or silent(sent)
-    )
     status = fetch(made(read_timeout_s=0.2, retries=1), url)
     assert status.error.reason == "network"  # type: ignore[union-attr]
     status = fetch(made(max_time_s=0.3), url)
@@ -693,12 +689,16 @@ def test_progress_grows_and_has_a_rate(server: FileServer, made: Any, data: byte
     url = server.put("/m.gguf", data)
     served = server.files["/m.gguf"]
     served.piece = 32 << 10
-    served.before_piece = lambda _sent: time.sleep(0.01)
+    pieces = threading.Semaphore(0)
+    served.before_piece = lambda _sent: pieces.acquire(timeout=60)
     downloads = made()
     downloads.start(url)
     seen = []
-    while (status := downloads.wait("m", 0.02)).active:
-        seen.append(status)
+    for sent in range(0, len(data), served.piece):
+        until(lambda sent=sent: downloads.status("m").bytes == sent)  # type: ignore[misc]
+        seen.append(downloads.status("m"))
+        pieces.release()
+    assert downloads.wait("m", 60).state == "downloaded"
     assert [one.bytes for one in seen] == sorted(one.bytes for one in seen)
     assert any(one.rate > 0 and one.seconds_left is not None for one in seen)
     assert {one.total for one in seen} <= {None, len(data)}

@@ -39,7 +39,7 @@ def slow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server whose answers take long."""
     folder = tmp_path_factory.mktemp("slow")
     with serve(
-        model=slow_model(folder), dialects="jan", data_dir=folder / "data", ctx_len=4096
+        model=slow_model(folder), dialects="jan,nitro", data_dir=folder / "data", ctx_len=4096
     ) as running:
         yield running
 
@@ -162,7 +162,9 @@ def test_a_run_says_what_the_same_chat_says(server: Server) -> None:
 
 def test_a_run_can_be_cancelled_and_keeps_its_text(slow: Server) -> None:
     thread, run = endless(slow)
-    time.sleep(0.3)
+    slow.wait_until(lambda data: data["slots"][0]["state"] == "decode")
+    begun = slow.status()["slots"][0]["cached_tokens"]
+    slow.wait_until(lambda data: data["slots"][0]["cached_tokens"] > begun + 30)  # it has text
     status, refused = slow.post(f"/v1/threads/{thread}/messages", HELLO)
     assert (status, refused["error"]["code"]) == (409, "conflict")
     told = call(slow, "POST", f"/threads/{thread}/runs/{run}/cancel", None, "RunObject")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from support.gguf_maker import make_llama
-from support.models import chat_model
+from support.models import chat_model, slow_model
 from support.server import ROOT, Server, serve
 
 from nitrolib.validation import schema
@@ -326,8 +326,7 @@ def test_the_server_ends_when_told_to_with_a_stream_open(
 def test_a_stream_on_a_model_that_is_unloaded_ends_with_an_error_event(
     tmp_path: Path, backend: str
 ) -> None:
-    tiny = make_llama(tmp_path / "tiny.gguf", n_ctx_train=8192)
-    with serve(model=tiny, ctx_len=8192, backend=backend) as running:
+    with serve(model=slow_model(tmp_path), ctx_len=8192, backend=backend) as running:
         body = {"messages": HELLO, "stream": True, "ignore_eos": True, "max_tokens": -1}
         with running.send(CHAT, body) as connection:
             answer = http.client.HTTPResponse(connection)

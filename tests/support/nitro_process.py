@@ -48,7 +48,7 @@ def environment(**more: str) -> dict[str, str]:
 
 
 def nitro(
-    *words: str | Path, given: bytes = b"", timeout: float = 60, **env: str
+    *words: str | Path, given: bytes = b"", timeout: float = 120, **env: str
 ) -> subprocess.CompletedProcess[str]:
     """Run the command to its end with *given* on standard input."""
     child = subprocess.run(
@@ -128,8 +128,8 @@ class Terminal:
         for _ in range(9):
             self.type(key)
             with contextlib.suppress(AssertionError):
-                return self.wait_for(text, 2)
-        return self.wait_for(text, 2)
+                return self.wait_for(text, 5)
+        return self.wait_for(text, 5)
 
     def _read(self) -> str:
         try:

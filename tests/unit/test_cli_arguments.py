@@ -229,6 +229,6 @@ def test_help_loads_no_engine_no_backend_and_no_web_framework() -> None:
         "print('LOADED', *sorted(heavy & sys.modules.keys()))"
     )
     result = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
     )
     assert result.stdout.splitlines()[-1] == "LOADED"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from support.fake_runtime import Brake, FakeRuntime, assert_at_rest, fake_engine
-from support.waiting import until
+from support.waiting import when
 
 from nitrolib.backends import LoadOptions
 from nitrolib.engine import CacheCleaningPolicy, Engine
@@ -163,14 +163,9 @@ def test_bad_engine_arguments_are_refused():
 
 
 def release_when_asked_to_stop(engine, brake):
-    """In a thread, since the call that asks for the stop waits for the loop."""
+    """The call that asks for the stop waits for the loop."""
     scheduler = engine._model.scheduler
-
-    def release():
-        until(lambda: not scheduler._inbox.empty())
-        brake.release()
-
-    threading.Thread(target=release).start()
+    when(lambda: not scheduler._inbox.empty(), brake.release)
 
 
 def test_unload_ends_running_and_waiting_requests_with_what_there_was(engine, loader):
@@ -341,7 +336,7 @@ def wait():
 """
     text = start.format(tests=str(TESTS), root=str(TESTS.parent)) + code
     return subprocess.run(
-        [sys.executable, "-W", "error", "-c", text], capture_output=True, text=True, timeout=60
+        [sys.executable, "-W", "error", "-c", text], capture_output=True, text=True, timeout=120
     )
 
 

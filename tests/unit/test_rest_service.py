@@ -161,7 +161,7 @@ def test_a_download_that_was_stopped_goes_on_when_the_server_starts_again(tmp_pa
         stopped.set()
         assert not (folder / "models" / "fetched" / "model.gguf").exists()
         second = service(folder, **options)
-        assert second.downloads.wait("fetched", 30).state == "downloaded"
+        assert second.downloads.wait("fetched", 60).state == "downloaded"
         second.close()
         assert any("range" in map(str.lower, headers) for headers in files.of("/model.gguf"))
     assert (folder / "models" / "fetched" / "model.gguf").read_bytes() == data

@@ -9,8 +9,10 @@ from collections import deque
 import pytest
 from support.chat_templates import CHATML
 from support.fake_runtime import BOS, EOS, Brake, FakeRuntime, assert_at_rest, fake_engine
+from support.waiting import when
 
 from nitrolib.engine import Completion
+from nitrolib.engine.job import clock
 from nitrolib.errors import (
     BackendError,
     ContextOverflow,
@@ -276,6 +278,12 @@ def test_a_turn_read_to_its_last_chunk_counts_though_the_loop_is_left_there():
     assert texts(session) == ["user: Hi", "assistant: Hello"]
 
 
+def release_when_asked_to_cancel(session, brake):
+    """The call that asks for it waits for the loop."""
+    scheduler = session.engine._model.scheduler
+    when(lambda: not scheduler._inbox.empty(), brake.release)
+
+
 def test_keep_makes_the_partial_answer_the_answer():
     session = session_with("Hello, and so on", "Fine", template=PLAIN)
     brake = Brake(session.runtime)
@@ -284,7 +292,7 @@ def test_keep_makes_the_partial_answer_the_answer():
         for _ in range(3):
             brake.step()
         text = next(turn).text + next(turn).text
-        threading.Timer(0.05, brake.release).start()
+        release_when_asked_to_cancel(session, brake)
         kept = turn.keep()
     assert kept is not None
     assert kept.finish_reason is None
@@ -301,7 +309,7 @@ def test_keep_with_nothing_to_keep_leaves_the_history():
     brake = Brake(session.runtime)
     turn = session.stream("Hi")
     brake.wait()
-    threading.Timer(0.05, brake.release).start()
+    release_when_asked_to_cancel(session, brake)
     assert turn.keep() is None
     assert session.messages == ()
     assert turn.keep() is None
@@ -342,7 +350,8 @@ def test_a_failed_evaluation_leaves_the_history_and_the_session_usable():
 def test_a_deadline_leaves_the_history():
     session = session_with("Hello")
     brake = Brake(session.runtime)
-    threading.Timer(0.2, brake.release).start()
+    jobs = session.engine._model.scheduler._jobs
+    when(lambda: any(job.deadline < clock() for job in jobs), brake.release)
     with pytest.raises(DeadlineExceeded):
         session.send("Hi", timeout_s=0.05)
     assert session.messages == ()

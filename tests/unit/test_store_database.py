@@ -36,7 +36,7 @@ def python(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         text=True,
         check=True,
         cwd=ROOT,
-        timeout=60,
+        timeout=120,
     )
 
 
@@ -85,7 +85,7 @@ class TestOpening:
             assert child.stdin is not None
             child.stdin.close()
             child.stdin = None
-        ids = {child.communicate(timeout=60)[0].strip() for child in children}
+        ids = {child.communicate(timeout=120)[0].strip() for child in children}
         assert [child.returncode for child in children] == [0] * 6
         with Store.open(url) as store:
             assert {one.id for one in store.threads.list().data} == ids
