@@ -114,7 +114,7 @@ class Rows(Generic[R]):
         return None
 
     def _rows(self, connection: Connection, ids: Sequence[str]) -> Iterator[RowMapping]:
-        """Those rows that have one of *ids*."""
+        """Those rows that have one of *ids*; in their order where they were made in it."""
         for start in range(0, len(ids), AT_ONCE):
             some = ids[start : start + AT_ONCE]
             query = sa.select(self.table).where(self.table.c.id.in_(some))

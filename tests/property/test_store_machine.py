@@ -154,6 +154,35 @@ class Machine(RuleBasedStateMachine):
         }
         return thread, made.id
 
+    @rule(
+        target=messages,
+        thread=threads,
+        contents=st.lists(st.lists(json_objects, max_size=2), max_size=4),
+        taken=st.none() | messages,
+    )
+    def create_messages(self, thread: str, contents: list[Any], taken: Any) -> Any:
+        """Several at once; *taken* is the id that the last one wants, free where it was deleted."""
+        fields: list[Any] = [{"role": "user", "content": content} for content in contents]
+        if taken is not None:
+            fields.append({"role": "user", "id": taken[1]})
+        if thread not in self.expected_threads:
+            with pytest.raises(NotFound):
+                self.store.messages.create_many(thread, fields)
+            return multiple()
+        if taken is not None and any(taken[1] in ids for ids in self.expected_messages.values()):
+            with pytest.raises(Conflict):
+                self.store.messages.create_many(thread, fields)
+            return multiple()
+        made = self.store.messages.create_many(thread, fields)
+        for one, given in zip(made, fields, strict=True):
+            self.expected_messages[thread][one.id] = {
+                "role": "user",
+                "content": tuple(given.get("content", ())),
+                "file_ids": (),
+                "metadata": {},
+            }
+        return multiple(*((thread, one.id) for one in made))
+
     @rule(message=messages, metadata=json_objects)
     def update_message(self, message: tuple[str, str], metadata: dict[str, Any]) -> None:
         thread, key = message
@@ -176,7 +205,7 @@ class Machine(RuleBasedStateMachine):
     @rule(message=messages, other=threads)
     def look_in_another_thread(self, message: tuple[str, str], other: str) -> None:
         thread, key = message
-        if other != thread:
+        if other != thread and key not in self.expected_messages.get(other, {}):
             with pytest.raises(NotFound):
                 self.store.messages.get(other, key)
 
