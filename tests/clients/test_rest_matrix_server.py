@@ -153,7 +153,8 @@ def variables(world: World, case: Case) -> dict[str, str]:
         found["message_id"] = world.made(f"/v1/threads/{thread}/messages", message)
         found["file_id"] = "file-1"
         if "run_id" in names:
-            run = {"assistant_id": "jan", "model": MODEL, "max_tokens": 400, "ignore_eos": True}
+            # To the end of the context: it must be under way when it is cancelled.
+            run = {"assistant_id": "jan", "model": MODEL, "max_tokens": -1, "ignore_eos": True}
             found["run_id"] = world.made(f"/v1/threads/{thread}/runs", run)
     return found
 

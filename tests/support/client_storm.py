@@ -76,8 +76,9 @@ class Storm:
         actions: list[tuple[str, Callable[[OpenAI, random.Random], None]]] = [
             (name[3:], getattr(self, name)) for name in dir(self) if name.startswith("do_")
         ]
+        names = [name for name, _ in actions]
         with self._client() as client:
-            while time.monotonic() < self._until:
+            while time.monotonic() < self._until or self._waits_for(names):
                 name, action = rng.choice(actions)
                 outcome = "done"
                 try:
@@ -97,6 +98,12 @@ class Storm:
                     self.errors.append(error)
                     return
                 self.counts[name, outcome] += 1
+
+    def _waits_for(self, names: list[str]) -> bool:
+        """Whether something was not done yet, and there is hope: on a slow machine the time may be
+        too short for it."""
+        hope = time.monotonic() < self._until + PATIENCE_S / 2 and not self.errors
+        return hope and not all(self.counts[name, "done"] for name in names)
 
     def do_chat(self, client: OpenAI, rng: random.Random) -> None:
         answer = client.chat.completions.create(

@@ -80,7 +80,7 @@ class Storm:
 
     def _blow(self, rng):
         actions = [getattr(self, name) for name in dir(self) if name.startswith("do_")]
-        while time.monotonic() < self._until:
+        while time.monotonic() < self._until or self._waits():
             action = rng.choice(actions)
             outcome = "done"
             try:
@@ -93,6 +93,12 @@ class Storm:
                 self.errors.append(error)
                 return
             self.counts[action.__name__[3:], outcome] += 1
+
+    def _waits(self):
+        """Whether nobody came through yet with one of these, and there is hope: on a slow machine
+        the time may be too short for it."""
+        hope = time.monotonic() < self._until + PATIENCE_S / 2 and not self.errors
+        return hope and not all(self.counts[name, "done"] for name in ("chat", "reload", "embed"))
 
     def do_chat(self, rng):
         messages = [{"role": "user", "content": "word " * rng.randrange(1, 40)}]
