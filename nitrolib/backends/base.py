@@ -178,6 +178,7 @@ Capability = Literal[
     "rank",  # its embedder scores texts: `Embedder.rank`
     "shared_batch",  # all feeds of a decode are one evaluation
     "rows",  # RowsRuntime
+    "repeat",  # RepeatingRuntime
     "copy",  # CopyingRuntime
     "shift",  # ShiftingRuntime
     "interrupt",  # InterruptibleRuntime
@@ -287,6 +288,19 @@ class RowsRuntime(Runtime, Protocol):
     def rows(self, seq: int) -> NDArray[np.float32]:
         """Logits after every token of the last feed of `seq`, whose output was "every": shape
         (tokens of the feed, n_vocab), float32; a view as that of `logits`."""
+        ...
+
+
+class RepeatingRuntime(Runtime, Protocol):
+    """A runtime with the capability "repeat": it goes on where nothing has changed with the least
+    that there is to do."""
+
+    def repeat(self, tokens: Sequence[int]) -> Sequence[NDArray[np.float32]]:
+        """Append `tokens[i]` to the sequence of the i-th feed of the last decode, all of whose
+        feeds had one token and the output "logits", and none of whose sequences was changed since.
+        Returns the logits after each, in that order: views as that of `logits`.
+
+        Raises as `decode`, but never Interrupted: one token does not take long."""
         ...
 
 

@@ -88,7 +88,8 @@ class ThreadBudget:
         """Give back what `acquire` got."""
         with self._lock:
             self._free += threads
-            self._grant()
+            if self._waiting:
+                self._grant()
 
     def _grant(self) -> None:
         while self._waiting and self._waiting[0][0] <= self._free:

@@ -14,7 +14,7 @@ __all__ = ["Counters"]
 
 
 class Counters:
-    """Added to by the threads of an engine, a few times a step at most; read by any."""
+    """Added to by the threads of an engine, about once a step at most; read by any."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -25,11 +25,11 @@ class Counters:
         self._drafts = self._drafted = 0
         self._accepted: list[int] = []  # by position
 
-    def decoded(self, slots: int) -> None:
-        """An evaluation for so many slots."""
+    def decoded(self, slots: int, times: int = 1) -> None:
+        """So many evaluations for so many slots each."""
         with self._lock:
-            self._decodes += 1
-            self._busy_slots += slots
+            self._decodes += times
+            self._busy_slots += slots * times
 
     def set_back(self) -> None:
         """A request lost its slot."""

@@ -61,30 +61,29 @@ class Outbox(Generic[T]):
         return self.outcome is not None
 
     def put(self, chunk: Chunk) -> None:
+        self.later(self.put_now, chunk)
+
+    def later(self, deliver: Callable[[Any], None], what: object) -> None:
+        """Call `deliver(what)`, which must not raise, on delivery, in the order of the calls."""
         if self._post is None:
-            self._put(chunk)
+            deliver(what)
         else:
-            self._post.add(self._put, chunk)
+            self._post.add(deliver, what)
 
     def put_made(self, make: Callable[[], Chunk]) -> None:
         """Put what `make` returns. It is called on delivery, which costs the loop nothing then,
         and must not raise."""
-        if self._post is None:
-            self._put(make())
-        else:
-            self._post.add(self._put_made, make)
+        self.later(self._put_made, make)
 
     def finish(self, outcome: T | NitroError) -> None:
         """Set the outcome, once; later calls change nothing."""
-        if self._post is None:
-            self._finish(outcome)
-        else:
-            self._post.add(self._finish, outcome)
+        self.later(self.finish_now, outcome)
 
     def _put_made(self, make: Callable[[], Chunk]) -> None:
-        self._put(make())
+        self.put_now(make())
 
-    def _put(self, chunk: Chunk | None) -> None:
+    def put_now(self, chunk: Chunk | None) -> None:
+        """`put`, of who is called on delivery."""
         self.chunks.put(chunk)
         waker = self.waker
         if waker is not None:
@@ -93,14 +92,15 @@ class Outbox(Generic[T]):
             except RuntimeError:  # the reader's event loop is closed: nobody reads any more
                 self.waker = None
 
-    def _finish(self, outcome: T | NitroError) -> None:
+    def finish_now(self, outcome: T | NitroError) -> None:
+        """`finish`, of who is called on delivery."""
         with self._lock:
             if self.outcome is not None:
                 return
             self.outcome = outcome
             callbacks, self._callbacks = self._callbacks, []
         self._finished.set()
-        self._put(None)
+        self.put_now(None)
         for callback in callbacks:
             _call(callback)
 

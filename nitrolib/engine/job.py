@@ -89,6 +89,11 @@ class Work(ABC):
     def prefilled(self, held: int) -> None:  # noqa: B027 -- most work does not care
         """A part of the prompt was evaluated, and its end is not: the slot holds `held` tokens."""
 
+    def follow(self, logits: NDArray[np.float32]) -> bool:
+        """As `advance`, with the logits (n_vocab,) after `next_token`. Only for work that was
+        advanced before."""
+        raise NotImplementedError
+
     def draft(self, most: int) -> list[int]:  # noqa: ARG002 -- most work has no idea
         """What may come after `next_token`, at most so many tokens, to be fed together with it."""
         return []

@@ -17,7 +17,7 @@ from functools import partial
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Literal, TypeVar, cast
 
-from ..backends.base import NoRoom
+from ..backends.base import Feed, NoRoom
 from ..errors import BackendError, NitroError
 from .admission import Admission
 from .counters import Counters
@@ -25,7 +25,7 @@ from .ending import always, by_caller, by_deadline, by_stop, deliver
 from .interruption import Interruption
 from .job import Job, MakeError, Work, clock, enter_loop, refuse_in_loop
 from .jobs import Jobs
-from .planning import planner
+from .planning import Step, planner
 from .post import Post
 from .seating import Seating
 from .slots import SlotTable
@@ -33,9 +33,8 @@ from .slots import SlotTable
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from ..backends.base import Feed, InterruptibleRuntime, RowsRuntime, Runtime
+    from ..backends.base import InterruptibleRuntime, RepeatingRuntime, RowsRuntime, Runtime
     from .cleaning import CleaningPolicy
-    from .planning import Step
     from .slots import Slot
 
 __all__ = ["Scheduler", "StopReason"]
@@ -46,6 +45,7 @@ log = logging.getLogger(__name__)
 
 _EXIT_PATIENCE_S = 10.0  # longest wait at interpreter exit for a native step to return
 _INTERRUPT_AGAIN_S = 0.01
+_COUNT_AFTER = 16  # steps that are alike
 
 
 class Scheduler:
@@ -72,6 +72,7 @@ class Scheduler:
         self._inbox: SimpleQueue[Callable[[], None]] = SimpleQueue()
         # The rest belongs to the scheduler's thread.
         self._planner = planner(runtime, drafts=lookup > 0)
+        self._repeats = "repeat" in runtime.capabilities and not lookup
         self._interruption = Interruption(_interrupt(runtime))
         self._seating = Seating(runtime, self.slots)
         self._admission = Admission(
@@ -169,7 +170,9 @@ class Scheduler:
             self._sleep()
         elif self._begin(step):
             error = self._run(step)
-            self._record(step, error)
+            changed = self._record(step, error)
+            if self._repeats and not changed and not step.prefilling:
+                self._go_on([self.slots[feed.seq] for feed in step.feeds])
 
     def _run_messages(self) -> None:
         while not self._inbox.empty():
@@ -200,8 +203,10 @@ class Scheduler:
             self._interruption.after()
         return None
 
-    def _record(self, step: Step, error: BackendError | None) -> None:
-        """Take the outputs of what was evaluated, and end what failed."""
+    def _record(self, step: Step, error: BackendError | None) -> bool:
+        """Take the outputs of what was evaluated, and end what failed. True when something is to be
+        done other than to go on in every slot."""
+        changed = error is not None
         evaluated, failed = self.slots.record(step.feeds, error)
         for number in failed:
             work = self.slots[number].work
@@ -210,36 +215,73 @@ class Scheduler:
         for feed in evaluated:
             slot = self.slots[feed.seq]
             if feed.output != "none":
-                self._advance(slot, feed)
+                changed |= self._advance(slot, feed)
             elif slot.work is not None:
                 slot.work.prefilled(len(slot.tokens))
         if evaluated:
             self._counters.decoded(len(evaluated))
         elif isinstance(error, NoRoom):
             self._make_room(step, error)
+        return changed
 
-    def _advance(self, slot: Slot, feed: Feed) -> None:
+    def _go_on(self, slots: Sequence[Slot]) -> None:
+        """Steps in which each of `slots` goes on by one token, as in the last step, until anything
+        else is to be done. What a whole turn looks after cannot have changed before that."""
+        works = [slot.work for slot in slots if slot.work is not None]
+        if len(works) < len(slots) or self.slots.busy() > len(slots):
+            return
+        runtime = cast("RepeatingRuntime", self.runtime)
+        changed, uncounted = False, 0
+        while not changed and self._inbox.empty() and clock() < self._next_deadline:
+            self.post.send()
+            tokens = [work.next_token for work in works]
+            try:
+                rows = runtime.repeat(tokens)
+            except BackendError as error:
+                feeds = [Feed(slot.number, (slot.work.next_token,)) for slot in slots if slot.work]
+                self._record(Step(feeds, []), error)
+                break
+            self.slots.extend(slots, tokens)
+            for slot, work, row in zip(slots, works, rows, strict=True):
+                # Its job may have ended just now, through another of its slots.
+                if slot.work is not work or self._take(slot, work, work.follow, row):
+                    changed = True
+            uncounted += 1
+            if changed or uncounted == _COUNT_AFTER:
+                self._counters.decoded(len(slots), uncounted)
+                uncounted = 0
+        if uncounted:
+            self._counters.decoded(len(slots), uncounted)
+
+    def _advance(self, slot: Slot, feed: Feed) -> bool:
         work = slot.work
         if work is None:  # its job has just ended through another of its slots
-            return
+            return True
+        if feed.output == "every":
+            return self._take(slot, work, self._verify, slot, work, feed.tokens[1:])
+        return self._take(slot, work, work.advance, self.runtime, slot.number)
+
+    def _take(self, slot: Slot, work: Work, take: Callable[..., bool], *output: object) -> bool:
+        """Let work take its output, by `take(*output)`. True when something is to be done other
+        than to feed its next token."""
         try:
-            if feed.output == "every":
-                done = self._verify(slot, work, feed.tokens[1:])
-            else:
-                done = work.advance(self.runtime, slot.number)
+            done = take(*output)
         except NitroError as error:
             self._end(work.job, always(error))
             if isinstance(error, BackendError):  # perhaps NaN, which nobody shall go on from
                 self.slots.clear(slot)
-            return
+            return True
         except Exception as exc:  # this request's own: its neighbours go on
             log.exception("a request failed")
             self._end(work.job, always(exc))
-            return
+            return True
         if done:
             self._done(slot, work)
         elif work.discard is not None:
             self.slots.shift(slot, work.discard)
+        else:
+            return False
+        return True
 
     def _verify(self, slot: Slot, work: Work, drafted: Sequence[int]) -> bool:
         done = work.verify(cast("RowsRuntime", self.runtime).rows(slot.number), drafted)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from .answer import AnswerText
 from .handle import Outbox
 from .job import Job, MakeError, Work, clock
+from .late_text import LateText
 from .lookup import Lookup
 from .probs import check_amount, recorder
 from .request import (
@@ -91,6 +92,11 @@ class GenerationSequence(Job, Work):
         if params.n_probs > 0:
             check_amount(params.n_probs, vocabulary.n_vocab, self._room.limit)
             self._probs = recorder(params, vocabulary)
+        self._listens = self._sampler.listens or self._lookup is not None
+        self._late: LateText | None = None
+        if not self._needs_text():
+            self._late = LateText(self._answer, self.outbox)
+            self._hand_over = partial(post.add, self._late.token)
         self._token_ids: list[int] = []
         self._told = 0  # how many of the token ids have left in chunks
         self._texts: list[str] = []
@@ -163,12 +169,12 @@ class GenerationSequence(Job, Work):
 
     def out_of_room(self) -> bool:
         self._room.crowded()
-        return self._ended("length", self._answer.flush())
+        return self._ended("length", self._flush())
 
     def advance(self, runtime: Runtime, slot: int) -> bool:
         if self._first_token is None and self._begin():
             return True
-        return self._sample(runtime.logits(slot))
+        return self.follow(runtime.logits(slot))
 
     def draft(self, most: int) -> list[int]:
         if self._lookup is None:
@@ -177,26 +183,41 @@ class GenerationSequence(Job, Work):
 
     def verify(self, rows: NDArray[np.float32], drafted: Sequence[int]) -> bool:
         assert self._lookup is not None
-        accepted, done = 0, self._sample(rows[0])
+        accepted, done = 0, self.follow(rows[0])
         while accepted < len(drafted) and not done and self.next_token == drafted[accepted]:
             accepted += 1
-            done = self._sample(rows[accepted])
+            done = self.follow(rows[accepted])
         self.refused = len(drafted) - accepted
         self._drafted += len(drafted)
         self._accepted += accepted
         self._lookup.judged(accepted)
         return done
 
-    def _sample(self, logits: NDArray[np.float32]) -> bool:
+    def follow(self, logits: NDArray[np.float32]) -> bool:
         """Sample one token, let its text out. True at the end of the answer."""
         token = self._sampler.sample(logits)
         if self._first_token is None:
             self._first_token = clock()
-        self._sampler.accept((token,))
         self.next_token = token
         self._token_ids.append(token)
-        if self._lookup is not None:
-            self._lookup.extend((token,))
+        if self._listens:
+            self._sampler.accept((token,))
+            if self._lookup is not None:
+                self._lookup.extend((token,))
+        if self._late is None:
+            return self._say(token, logits)
+        if token in self._eog:
+            return self._ended("stop", "")
+        if len(self._token_ids) >= self._room.until:
+            self.discard = self._room.make(len(self._token_ids))
+            if self.discard is None:
+                self.outbox.later(self._late.last, token)
+                return self._ended("length", "")
+        self._hand_over(token)
+        return False
+
+    def _say(self, token: int, logits: NDArray[np.float32]) -> bool:
+        """Make the text of a token, which may end the answer, and let it out."""
         if self._probs is not None:
             self._probs.sampled(logits, token, self._sampler.last)
         if token in self._eog:
@@ -222,6 +243,9 @@ class GenerationSequence(Job, Work):
         return None if self._started is None or self.kind == "warm_up" else self._timings()
 
     def complete(self) -> None:
+        if self._late is not None:
+            self.outbox.later(self._late.end, self._completion())
+            return
         self._texts.append(self._tail)
         whole = self._completion()
         self.outbox.put(
@@ -243,6 +267,9 @@ class GenerationSequence(Job, Work):
         if self._started is None:
             self.outbox.finish(make(None))
             return
+        if self._late is not None:
+            self.outbox.later(self._late.break_off, (make, self._completion()))
+            return
         if self.finished:  # its slot could not be given back
             text = self._tail
         else:
@@ -252,6 +279,23 @@ class GenerationSequence(Job, Work):
         if text or self._told < len(self._token_ids):
             self._put(text)
         self.outbox.finish(make(self._completion()))
+
+    def _needs_text(self) -> bool:
+        """Whether the loop has to know the text as it comes: it may end the answer, or goes with
+        numbers of the moment."""
+        params = self.request.params
+        return (
+            bool(params.stop)
+            or params.n_indent > 0
+            or self._constraint is not None
+            or self._probs is not None
+            or self._time_limit_s > 0
+            or self.request.timings_per_token
+        )
+
+    def _flush(self) -> str:
+        """The text held back; "" where it is made on delivery."""
+        return self._answer.flush() if self._late is None else ""
 
     def _begin(self) -> bool:
         """The prompt is evaluated. True when that is all that was asked for, or allowed."""

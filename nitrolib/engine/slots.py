@@ -113,6 +113,10 @@ class SlotTable:
     def idle(self) -> list[Slot]:
         return [slot for slot in self._slots if slot.idle]
 
+    def busy(self) -> int:
+        """How many slots are at work."""
+        return sum(slot.work is not None for slot in self._slots)
+
     def decoding(self) -> bool:
         return any(slot.decoding for slot in self._slots)
 
@@ -250,6 +254,11 @@ class SlotTable:
         for feed in feeds:
             self._slots[feed.seq].tokens.extend(feed.tokens)
         return feeds, failed
+
+    def extend(self, slots: Sequence[Slot], tokens: Sequence[int]) -> None:
+        """Note that one more token of each slot was evaluated."""
+        for slot, token in zip(slots, tokens, strict=True):
+            slot.tokens.append(token)
 
     def _record_error(
         self, feeds: Sequence[Feed], error: BackendError

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from .candidates import Indices, Logits
 
+_LARGE = 65_536  # values above which reading all of them once more is dear
 _SMALL = 256  # values that are simply sorted
 _BINS = 4096  # of keys, the last one open
 _BINS_A_UNIT = 64
@@ -41,21 +42,23 @@ def shortlist(values: Logits, k: int) -> Indices:
     the first, and usually few more. A NaN always counts.
 
     The values are read as a grid of rows. The k largest of the column maxima are k different
-    values, so the k-th largest value is not below the smallest of them, and only columns whose
-    maximum reaches it need another look. One pass over *values*, no copy of them.
+    values, so the k-th largest value is not below the smallest of them. Of a large vocabulary only
+    columns whose maximum reaches it are looked at again. No copy of *values*.
     """
     n = values.size
-    rows = min(64 if n <= 65_536 else 128, n // (4 * k))
+    rows = min(64 if n <= _LARGE else 128, n // (4 * k))
     if rows < 4:
-        cut = np.partition(values, n - k)[n - k]
-        reaching: Indices = (~(values < cut)).nonzero()[0]
-        return reaching
+        return _reaching(values, np.partition(values, n - k)[n - k])
     width = n // rows
     grid = values[: rows * width].reshape(rows, width)
-    best = grid.max(axis=0)
-    cut = np.partition(best, width - k)[width - k]
+    best = np.maximum.reduce(grid, axis=0)
+    ordered = best.copy() if n > _LARGE else best
+    ordered.partition(width - k)
+    cut = ordered[width - k]
     if cut == -math.inf:
         return _finite(values, k)
+    if n <= _LARGE:
+        return _reaching(values, cut)
     columns = (~(best < cut)).nonzero()[0]  # not "best >= cut", which would lose a NaN
     hits = (~(grid.take(columns, axis=1).ravel() < cut)).nonzero()[0]
     row, column = np.divmod(hits, columns.size)
@@ -64,6 +67,12 @@ def shortlist(values: Logits, k: int) -> Indices:
         return found
     rest = (~(values[rows * width :] < cut)).nonzero()[0]
     return np.concatenate((found, rest + rows * width))
+
+
+def _reaching(values: Logits, cut: float) -> Indices:
+    """Positions of the values that are not below *cut*: a NaN is not."""
+    found: Indices = (~(values < cut)).nonzero()[0]
+    return found
 
 
 def _finite(values: Logits, k: int) -> Indices:

@@ -85,8 +85,10 @@ class Sampler:
         self._penalties: list[Penalty] = []  # those that come first, on the row
         self._leaves_out = False  # whether `_choose` leaves out banned tokens by itself
         self._plan_chain(context_length, breakers)
-        banned_only = self._leaves_out and not params.logit_bias
-        self._edits = bool(self._penalties) or (self._bias.ids.size > 0 and not banned_only)
+        edits = len(self._penalties) + self._bias.ids.size
+        if self._leaves_out:
+            edits -= len(self._banned)
+        self._sample = self._choose_edited if edits else self._choose
 
     def _plan_chain(self, context_length: int, breakers: Breakers | None) -> None:
         params, (n_vocab,) = self._params, self._shape
@@ -194,9 +196,6 @@ class Sampler:
         self._legal.fill(-math.inf)
         np.copyto(self._legal, logits, where=allowed)
         return self._legal
-
-    def _sample(self, row: NDArray[np.float32]) -> int:
-        return self._choose_edited(row) if self._edits else self._choose(row)
 
     def _choose_edited(self, row: NDArray[np.float32]) -> int:
         ids, amounts = self._bias

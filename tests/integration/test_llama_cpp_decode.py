@@ -12,6 +12,7 @@ from support.llama_peer import peer_greedy, peer_logits
 from support.llama_runtime import CLOSE, IDS, feed_all, greedy, open_llama
 
 from nitrolib.backends import Feed, LoadOptions, load
+from nitrolib.backends.base import NoRoom
 from nitrolib.errors import BackendError, InvalidRequest, ModelNotLoaded, Unsupported
 
 
@@ -107,6 +108,94 @@ def test_prompt_chunks_and_single_tokens_share_a_decode(runtime):
     with pytest.raises(InvalidRequest, match="no such output"):
         runtime.logits(2)
     assert [runtime.length(seq) for seq in range(4)] == [44, 44, 10, 44]
+
+
+# Going on where nothing has changed ---------------------------------------------------------------
+
+SEQUENCES = (4, 0, 2)
+
+
+def test_to_repeat_is_to_decode_a_token_each(runtime):
+    steps = [[7, 8, 9], [30, 31, 32], [11, 12, 13]]
+
+    def run(go_on):
+        for seq in SEQUENCES:
+            runtime.keep(seq, 0)
+            runtime.decode([Feed(seq, IDS[: 9 + seq])])
+        rows = []
+        for step, tokens in enumerate(steps):
+            feeds = [Feed(seq, (token,)) for seq, token in zip(SEQUENCES, tokens, strict=True)]
+            found = go_on(tokens) if step else runtime.decode(feeds)
+            rows.append(np.array([runtime.logits(seq) for seq in SEQUENCES]))
+            if found is not None:
+                np.testing.assert_array_equal(np.array(found), rows[-1])
+        return rows
+
+    def decode(tokens):
+        runtime.decode([Feed(seq, (one,)) for seq, one in zip(SEQUENCES, tokens, strict=True)])
+
+    np.testing.assert_array_equal(run(runtime.repeat), run(decode))
+    assert [runtime.length(seq) for seq in SEQUENCES] == [16, 12, 14]
+
+
+@pytest.mark.parametrize(
+    "between",
+    [
+        lambda runtime: runtime.keep(1, 1),
+        lambda runtime: runtime.copy(0, 1, 1),
+        lambda runtime: runtime.shift(0, 0, 1),
+        lambda runtime: runtime.restore(1, runtime.save(0), [7, 9]),
+        lambda runtime: runtime.decode([Feed(0, (7, 8))]),
+        lambda runtime: runtime.decode([Feed(0, (7,), "none")]),
+        lambda runtime: runtime.decode([Feed(0, (7,), "every")]),
+        lambda runtime: [runtime.decode([Feed(seq, (7,))]) for seq in (0, 1)],
+    ],
+)
+def test_after_a_change_there_is_nothing_to_repeat(runtime, between, monkeypatch):
+    runtime.decode([Feed(0, (7,)), Feed(1, (8,))])
+    runtime.repeat([9, 9])
+    between(runtime)
+    monkeypatch.setattr(runtime._native, "decode", None)
+    with pytest.raises(InvalidRequest, match="cannot follow"):
+        runtime.repeat([9, 9])
+
+
+@pytest.mark.parametrize("wrong", [[1], [1, 2, 3], [], [1, -1], [1, 512], [1, 2.0], [1, None]])
+def test_wrong_tokens_are_refused_and_the_right_ones_go_on(runtime, monkeypatch, wrong):
+    runtime.decode([Feed(0, (7,)), Feed(1, (8,))])
+    with monkeypatch.context() as patch:
+        patch.setattr(runtime._native, "decode", None)
+        with pytest.raises(InvalidRequest):
+            runtime.repeat(wrong)
+    runtime.repeat([5, 6])
+    assert (runtime.length(0), runtime.length(1)) == (2, 2)
+
+
+def test_a_full_context_repeats_nothing(runtime, monkeypatch):
+    feed_all(runtime, 0, [3] * (runtime.n_ctx - 2))
+    runtime.decode([Feed(0, (7,))])
+    runtime.repeat([8])
+    monkeypatch.setattr(runtime._native, "decode", None)
+    with pytest.raises(InvalidRequest, match="cannot follow"):
+        runtime.repeat([9])
+
+
+@pytest.mark.parametrize("code", [1, -1, -3])
+def test_a_repeat_that_fails_ends_as_a_decode_that_fails(runtime, monkeypatch, code):
+    runtime.decode([Feed(0, (7,)), Feed(1, (8,))])
+    with monkeypatch.context() as patch:
+        patch.setattr(runtime._native, "decode", lambda *_: code)
+        with pytest.raises(BackendError) as raised:
+            runtime.repeat([5, 6])
+    if code == 1:
+        assert isinstance(raised.value, NoRoom)
+        assert (runtime.length(0), runtime.length(1)) == (1, 1)
+        runtime.decode([Feed(0, (5,)), Feed(1, (6,))])
+    else:
+        assert raised.value.failed == (0, 1)
+        assert (runtime.length(0), runtime.length(1)) == (0, 0)
+    with pytest.raises(InvalidRequest, match="cannot follow"):
+        runtime.repeat([5])
 
 
 def test_every_row_is_that_of_the_token_fed(runtime):

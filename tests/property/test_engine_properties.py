@@ -110,7 +110,7 @@ def test_the_joined_stream_equals_the_result(engine, prompt, how):
     assert len(done.token_ids) == done.usage.completion_tokens <= how.max_tokens
 
 
-CAPABILITIES = ["copy", "shift", "shared_batch", "interrupt", "rows"]
+CAPABILITIES = ["copy", "shift", "shared_batch", "interrupt", "rows", "repeat"]
 
 
 @settings(slow_is_fine, max_examples=100)

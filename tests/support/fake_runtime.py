@@ -17,14 +17,16 @@ from types import SimpleNamespace
 import numpy as np
 
 from nitrolib.backends import RuntimeReport
-from nitrolib.backends.base import Interrupted, LoraAdapter, NoRoom
+from nitrolib.backends.base import Feed, Interrupted, LoraAdapter, NoRoom
 from nitrolib.errors import BackendError, InvalidRequest
 
 from .waiting import until
 
 BOS, EOS, FIRST_BYTE = 256, 257, 0
 N_VOCAB = 260
-SHARED = ("shared_batch", "rows", "copy", "shift", "interrupt", "state", "embedder", "rank")
+SHARED = (
+    "shared_batch", "rows", "repeat", "copy", "shift", "interrupt", "state", "embedder", "rank",
+)  # fmt: skip
 
 
 def byte_vocabulary(**changes):
@@ -82,6 +84,7 @@ class FakeRuntime:
         self._strengths = [[] for _ in range(n_seq)]  # for each cell the scales it was made with
         self._numbers = itertools.count()
         self._outputs = {}  # of the last decode: sequence -> (output, tokens of the feed)
+        self._alike = []  # its sequences and their lengths, if `repeat` may go on from it
         self._running, self._interrupted = False, threading.Event()
         self.interrupts = 0  # decodes that were interrupted
         self.steps = []  # every decode: [(seq, n_tokens, output), ...]
@@ -101,7 +104,7 @@ class FakeRuntime:
     def decode(self, feeds):
         assert not self.closed, "decode after close"
         self.threads.add(threading.get_ident())
-        self._outputs = {}
+        self._outputs, self._alike = {}, []
         self._interrupted.clear()
         self._running = True
         try:
@@ -120,7 +123,17 @@ class FakeRuntime:
             self._outputs[feed.seq] = (feed.output, len(tokens))
             assert len(self.cells[feed.seq]) <= self.n_ctx, "context overrun"
         self.steps.append([(feed.seq, len(feed.tokens), feed.output) for feed in feeds])
+        if all(len(feed.tokens) == 1 and feed.output == "logits" for feed in feeds):
+            self._alike = [(feed.seq, len(self.cells[feed.seq])) for feed in feeds]
         self.after_decode(feeds)
+
+    def repeat(self, tokens):
+        assert "repeat" in self.capabilities
+        alike = self._alike
+        assert len(alike) == len(tokens) > 0, "nothing to repeat"
+        assert all(len(self.cells[seq]) == held for seq, held in alike), "a sequence was changed"
+        self.decode([Feed(seq, (token,)) for (seq, _), token in zip(alike, tokens, strict=True)])
+        return np.stack([self.logits(seq) for seq, _ in alike])
 
     def _check(self, feeds):
         assert len({feed.seq for feed in feeds}) == len(feeds), "two feeds of one sequence"

@@ -27,7 +27,10 @@ from nitrolib.sampling import SamplingParams
 PROMPT = (BOS, *range(10))
 
 
-@pytest.fixture(params=[(), ("shift",)], ids=["evaluates", "moves"])
+@pytest.fixture(
+    params=[(), ("shift",), ("repeat",), ("shift", "repeat")],
+    ids=["evaluates", "moves", "repeats, evaluates", "repeats, moves"],
+)
 def runtime(request):
     return FakeRuntime(n_ctx=256, can=request.param)
 

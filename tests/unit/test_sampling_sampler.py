@@ -162,6 +162,24 @@ def test_banned_tokens_are_never_chosen(path: str) -> None:
     assert not {sampler.sample(row) for _ in range(200)} & set(best)
 
 
+@pytest.mark.parametrize("path", ["greedy", "few"])
+@pytest.mark.parametrize("banned", [range(3), range(40), range(0, 90, 2)])
+def test_a_ban_is_a_logit_of_minus_infinity(path: str, banned: range) -> None:
+    """Also where the best are banned, and where banned ones are among equal ones."""
+    fields = {"temperature": 0} if path == "greedy" else {"top_k": 40, "temperature": 0.8}
+    params = SamplingParams(repeat_penalty=1.0, seed=3, **fields)
+    for seed in range(20):
+        row = a_row(seed=seed).round(seed % 3)
+        ids = np.argsort(-row, kind="stable")[list(banned)].tolist()
+        without = row.copy()
+        without[ids] = -np.inf
+        left_out = Sampler(params, 1000, 2048, banned=ids)
+        plain = Sampler(params, 1000, 2048)
+        before = row.copy()
+        assert [left_out.sample(row) for _ in range(5)] == [plain.sample(without) for _ in range(5)]
+        np.testing.assert_array_equal(row, before)
+
+
 def test_a_ban_wins_over_a_bias() -> None:
     params = SamplingParams(temperature=0, logit_bias=((3, 50.0),))
     row = np.zeros(10, np.float32)

@@ -70,6 +70,9 @@ class LlamaCppRuntime(ModelRuntime):
         self._logits: NDArray[np.float32] | None = None  # all rows there can be
         self._logits_at = 0
         self._step = 0  # decodes so far; the logits are those of the last
+        self._alike: list[_Sequence] = []  # of the last decode, if `repeat` may go on from it
+        self._errors: list[str] | None = None  # what the library says meanwhile
+        self._alike_rows: list[NDArray[np.float32]] = []  # what it returned
         self._shifted = False  # keys of some cells wait for the next decode to be rotated
         self.adapters: tuple[LoraAdapter, ...] = loaded.options.lora
         self._adapters = AdapterSet(native, self._address, context.adapters)
@@ -77,7 +80,7 @@ class LlamaCppRuntime(ModelRuntime):
         self.capabilities |= self._find_capabilities(loaded)
 
     def _find_capabilities(self, loaded: Loaded) -> frozenset[Capability]:
-        found: set[Capability] = {"generate", "shared_batch"}
+        found: set[Capability] = {"generate", "shared_batch", "repeat"}
         if not self._context.whole:  # else tokens that a caller rejects could not be taken back
             found |= {"copy", "rows"}
         # What is saved of a sliding window is the window: a beginning cannot be cut from it, and
@@ -99,10 +102,40 @@ class LlamaCppRuntime(ModelRuntime):
         before any of them is evaluated."""
         with self._lock:
             self._check_open()
+            self._alike = []
             fed, n_rows = self._stage(feeds)
             if not fed:
                 return
             self._evaluate(fed, n_rows)
+            if n_rows == self._batch.n == len(fed):  # one token each, with its logits
+                self._alike = [sequence for sequence, _, _ in fed]
+
+    def repeat(self, tokens: Sequence[int]) -> Sequence[NDArray[np.float32]]:
+        """See `RepeatingRuntime.repeat`."""
+        with self._lock:
+            self._check_open()
+            alike, n_ctx, n = self._alike, self.n_ctx, len(tokens)
+            if not alike or n != len(alike):
+                raise _not_alike(n, len(alike))
+            for sequence in alike:
+                if sequence.ready != "logits" or sequence.n_past >= n_ctx:
+                    raise _not_alike(n, n)
+            self._batch.advance(tokens)
+            self._alike = []  # until it went well
+            if self._errors is None:  # and until the next `decode`
+                self._errors = self._native.log.listen()
+            code, address = self._run(n)
+            if code != _DONE:
+                self._raise_failure(code, alike, self._errors)
+            self._shifted = False
+            self._step = step = self._step + 1
+            for sequence in alike:
+                sequence.n_past += 1
+                sequence.step = step
+            self._alike = alike
+            if address != self._logits_at or len(self._alike_rows) != n:
+                self._alike_rows = list(self._rows_at(address)[:n])
+            return self._alike_rows
 
     def _stage(self, feeds: Sequence[Feed]) -> tuple[list[tuple[_Sequence, int, Feed]], int]:
         """Check the feeds completely and lay them into the batch. Returns each with its sequence
@@ -140,27 +173,19 @@ class LlamaCppRuntime(ModelRuntime):
         return fed, n_rows
 
     def _evaluate(self, fed: list[tuple[_Sequence, int, Feed]], n_rows: int) -> None:
-        native, batch = self._native, self._batch.native
-        batch.n_tokens = self._batch.n
-        native.evaluated = True
         # A shift whose rotation was ended half-way would leave wrong keys: that decode is finished.
         if not self._shifted:
             self._stopper.begin()
+        errors = self._native.log.listen()
         try:
-            self._budget.acquire(self._threads)
-            try:
-                errors = native.log.listen()
-                code = native.decode(self._address, batch)
-                # Reading the logits waits for the computation, which on a GPU is still under way.
-                address = native.logits(self._address) if n_rows and code == _DONE else 0
-            finally:
-                native.log.rest()
-                self._budget.release(self._threads)
+            code, address = self._run(n_rows)
         finally:
+            self._native.log.rest()
+            self._errors = None
             self._stopper.end()
         self._shifted = False
         if code != _DONE:
-            self._raise_failure(code, fed, errors)
+            self._raise_failure(code, [sequence for sequence, _, _ in fed], errors)
         row = 0
         self._step = step = self._step + 1
         for sequence, count, feed in fed:
@@ -171,8 +196,28 @@ class LlamaCppRuntime(ModelRuntime):
             if output != "none":
                 row += count if output == "every" else 1
             sequence.rows = (first, row)
-        if n_rows and (address != self._logits_at or self._logits is None):
+        if n_rows:
+            self._rows_at(address)
+
+    def _run(self, n_rows: int) -> tuple[int, int]:
+        """Evaluate the batch. Returns llama_decode's result and the address of `n_rows` rows of
+        logits, 0 if there are none."""
+        native, batch = self._native, self._batch.native
+        batch.n_tokens = self._batch.n
+        native.evaluated = True
+        self._budget.acquire(self._threads)
+        try:
+            code = native.decode(self._address, batch)
+            # Reading the logits waits for the computation, which on a GPU is still under way.
+            return code, native.logits(self._address) if n_rows and code == _DONE else 0
+        finally:
+            self._budget.release(self._threads)
+
+    def _rows_at(self, address: int) -> NDArray[np.float32]:
+        """All rows of logits there can be, which the library keeps at `address`."""
+        if self._logits is None or address != self._logits_at:
             self._logits_at, self._logits = address, self._view_logits(address)
+        return self._logits
 
     def _view_logits(self, address: int) -> NDArray[np.float32]:
         if not address:
@@ -180,24 +225,20 @@ class LlamaCppRuntime(ModelRuntime):
         shape = (self.n_outputs, self._n_vocab)
         return float_view(address, shape[0] * shape[1], self._context.handle).reshape(shape)
 
-    def _raise_failure(
-        self, code: int, fed: list[tuple[_Sequence, int, Feed]], errors: list[str]
-    ) -> None:
+    def _raise_failure(self, code: int, fed: list[_Sequence], errors: list[str]) -> None:
         """Bring the sequences into the state that the error promises, and raise it."""
         if code == _NO_ROOM:
             raise NoRoom(f"no room in the KV cache for {self._batch.n} more tokens")
         if code == _ABORTED:
             # What was finished before stays in the cache: take it out again.
             emptied = [
-                sequence.number
-                for sequence, _, _ in fed
-                if not self._cut(sequence, sequence.n_past)
+                sequence.number for sequence in fed if not self._cut(sequence, sequence.n_past)
             ]
             raise Interrupted("the evaluation was interrupted", emptied=tuple(emptied))
-        for sequence, _, _ in fed:
+        for sequence in fed:
             self._empty(sequence)
         told = f"the evaluation returned {code}" + (f": {errors[0]}" if errors else "")
-        raise _failed({sequence.number: told for sequence, _, _ in fed})
+        raise _failed({sequence.number: told for sequence in fed})
 
     def _check_file(self, fed: list[tuple[_Sequence, int, Feed]]) -> None:
         """At prompts, not at every token: reading a mapped file that was cut short ends the
@@ -425,6 +466,7 @@ class LlamaCppRuntime(ModelRuntime):
 
     def _release(self) -> None:
         self._logits = None
+        self._alike_rows = []
         del self._context
 
     # Errors
@@ -483,6 +525,17 @@ def _not_ready(seq: int, output: str) -> InvalidRequest:
         field="seq",
         value=seq,
         allowed=f"a sequence fed in the last decode with output {output}",
+    )
+
+
+def _not_alike(tokens: int, sequences: int) -> InvalidRequest:
+    return InvalidRequest(
+        f"{tokens} tokens cannot follow the last decode",
+        field="tokens",
+        value=tokens,
+        allowed=f"{sequences} tokens, one for each of its feeds, where there is room"
+        if sequences
+        else "none: it had other feeds than single tokens with logits",
     )
 
 
