@@ -254,6 +254,27 @@ def ctransformers(arguments: argparse.Namespace) -> Iterator[Row]:
             yield ratio(f"backends, 1.1B: {what}", ">= 1.8" * (count > 1) or "-", found, names)
 
 
+def memory(arguments: argparse.Namespace) -> Iterator[Row]:
+    """What a slot more costs, against what its KV cache takes."""
+    path = bench_model(arguments.cache, "110M")
+    figures: list[float] = []
+    each = needed = 0.0
+    for _ in range(arguments.runs):
+        found = {}
+        for count in (1, 8):
+            with Side("nitrolib", path, slots=count, threads=arguments.threads) as side:
+                found[count] = side.run("memory")
+        each = (found[8]["resident"] - found[1]["resident"]) / 7
+        needed = found[1]["kv_cache"]
+        figures.append(each / needed)
+    yield Row(
+        "resident memory of a slot of 512 tokens, 110M / its KV cache",
+        tuple(figures),
+        "about 1",
+        f"a slot {each / 2**20:.1f} MiB, its KV cache {needed / 2**20:.1f} MiB",
+    )
+
+
 def http(arguments: argparse.Namespace) -> Iterator[Row]:
     """8 streaming clients through gunicorn against as many of `python -m llama_cpp.server`."""
     for shape, bar in (("110M", ">= 3.0"), ("1.1B", ">= 2.3")):
@@ -345,6 +366,7 @@ SUITES: dict[str, Callable[[argparse.Namespace], Iterator[Row]]] = {
     "overhead": overhead,
     "prefill": prefill,
     "beside": beside,
+    "memory": memory,
     "http": http,
     "ctransformers": ctransformers,
 }

@@ -204,6 +204,19 @@ class Nitrolib:
         done = self.engine.complete(prompt, params, cache_prompt=False)
         return {"rate": order["tokens"] / done.timings.prefill_s}
 
+    def memory(self, order: dict[str, Any]) -> dict[str, Any]:
+        """The resident memory of this process after all slots were filled, in bytes, and what the
+        KV cache of one of them takes: keys and values of 16 bits."""
+        import psutil
+
+        info = self.engine._model.runtime.info  # type: ignore[union-attr]
+        self.decode({"own": 256, "tokens": 200})
+        per_token = 2 * 2 * info.n_layer * info.n_head_kv * info.head_size
+        return {
+            "resident": psutil.Process().memory_info().rss,
+            "kv_cache": per_token * self.about["n_ctx"],
+        }
+
     def beside(self, order: dict[str, Any]) -> dict[str, Any]:
         """The longest wait of a decoding answer while a prompt of `tokens` is evaluated beside it,
         and the time of an evaluation of one chunk of it together with a decode."""
