@@ -15,7 +15,7 @@ from ...gguf import FileIdentity
 from ..base import Capability, Feed, Interrupted, LoraAdapter, NoRoom
 from ..handle import float_view
 from ..threads import process_budget
-from . import states
+from . import refusals, states
 from .adapters import AdapterSet
 from .batch import Batch
 from .model import ModelRuntime
@@ -116,10 +116,10 @@ class LlamaCppRuntime(ModelRuntime):
             self._check_open()
             alike, n_ctx, n = self._alike, self.n_ctx, len(tokens)
             if not alike or n != len(alike):
-                raise _not_alike(n, len(alike))
+                raise refusals.nothing_to_repeat(n, len(alike))
             for sequence in alike:
                 if sequence.ready != "logits" or sequence.n_past >= n_ctx:
-                    raise _not_alike(n, n)
+                    raise refusals.nothing_to_repeat(n, n)
             self._batch.advance(tokens)
             self._alike = []  # until it went well
             if self._errors is None:  # and until the next `decode`
@@ -148,17 +148,21 @@ class LlamaCppRuntime(ModelRuntime):
         room = self.n_batch
         for feed in feeds:
             seq, tokens, output = feed.seq, feed.tokens, feed.output
-            if not 0 <= seq < self.n_seq or seq in seen:
-                self._refuse_seq(seq, seen)
+            if seq in seen:
+                raise refusals.fed_twice(seq)
+            if not 0 <= seq < self.n_seq:
+                raise refusals.no_sequence(seq, self.n_seq)
             seen.add(seq)
             sequence = self._sequences[seq]
             count, n_past = len(tokens), sequence.n_past
             room -= count
             if count < 1 or room < 0 or n_past + count > self.n_ctx:
-                self._refuse_count(sequence, count, room)
+                raise refusals.too_many_tokens(
+                    count, n_past=n_past, n_ctx=self.n_ctx, n_batch=self.n_batch, room=room + count
+                )
             outputs = count if output == "every" else output == "logits"
             if output == "embedding":
-                raise _no_embedding()
+                raise refusals.no_embedding()
             if count == 1 and type(tokens[0]) is int and 0 <= tokens[0] < n_vocab:
                 batch.add_one(seq, tokens[0], n_past, output != "none")
             else:
@@ -167,7 +171,7 @@ class LlamaCppRuntime(ModelRuntime):
             n_rows += outputs
             fed.append((sequence, count, feed))
         if n_rows > self.n_outputs:
-            self._refuse_rows(n_rows)
+            raise refusals.too_many_rows(n_rows, self.n_outputs)
         if prompts:
             self._check_file(fed)
         return fed, n_rows
@@ -238,7 +242,7 @@ class LlamaCppRuntime(ModelRuntime):
         for sequence in fed:
             self._empty(sequence)
         told = f"the evaluation returned {code}" + (f": {errors[0]}" if errors else "")
-        raise _failed({sequence.number: told for sequence in fed})
+        raise refusals.failed({sequence.number: told for sequence in fed})
 
     def _check_file(self, fed: list[tuple[_Sequence, int, Feed]]) -> None:
         """At prompts, not at every token: reading a mapped file that was cut short ends the
@@ -254,7 +258,7 @@ class LlamaCppRuntime(ModelRuntime):
             for sequence, _, _ in fed:
                 self._empty(sequence)
             reason = f"{self.info.path} was written to while it was loaded; load it again"
-            raise _failed({sequence.number: reason for sequence, _, _ in fed})
+            raise refusals.failed({sequence.number: reason for sequence, _, _ in fed})
 
     # Outputs
 
@@ -280,13 +284,13 @@ class LlamaCppRuntime(ModelRuntime):
         """A sequence with rows in the logits of the last decode."""
         sequence = self._sequence(seq)
         if sequence.ready not in outputs or sequence.step != self._step:
-            raise _not_ready(seq, " or ".join(outputs))
+            raise refusals.no_output(seq, outputs)
         return sequence
 
     def embed(self, seq: int) -> NDArray[np.float32]:
         """Always raises: embeddings are made by the `embedder`, beside the generations."""
         self._sequence(seq)
-        raise _no_embedding()
+        raise refusals.no_embedding()
 
     # The KV cache
 
@@ -379,7 +383,7 @@ class LlamaCppRuntime(ModelRuntime):
         content = self._read_cells(sequence)
         self._empty(sequence)
         if not self._write_cells(sequence, content, n_past):
-            raise _failed({sequence.number: "no room in the KV cache for cells of its own"})
+            raise refusals.failed({sequence.number: "no room in the KV cache for cells of its own"})
 
     # The state of a sequence
 
@@ -482,72 +486,5 @@ class LlamaCppRuntime(ModelRuntime):
     def _sequence(self, seq: int) -> _Sequence:
         self._check_open()
         if not 0 <= seq < self.n_seq:
-            self._refuse_seq(seq, set())
+            raise refusals.no_sequence(seq, self.n_seq)
         return self._sequences[seq]
-
-    def _refuse_seq(self, seq: int, seen: set[int]) -> None:
-        if seq in seen:
-            raise InvalidRequest(
-                "a sequence may have one feed in a decode",
-                field="seq",
-                value=seq,
-                allowed="each sequence once",
-            )
-        raise InvalidRequest(
-            f"there is no sequence {seq}",
-            field="seq",
-            value=seq,
-            allowed=f"0 to {self.n_seq - 1}",
-        )
-
-    def _refuse_count(self, sequence: _Sequence, count: int, room: int) -> None:
-        left = max(0, min(self.n_ctx - sequence.n_past, room + count))
-        raise InvalidRequest(
-            f"{count} tokens cannot be fed to a sequence of {sequence.n_past} in a context of "
-            f"{self.n_ctx}, {self.n_batch} in one decode",
-            field="tokens",
-            value=count,
-            allowed=f"1 to {left} tokens at a time" if left else "none: there is no room",
-        )
-
-    def _refuse_rows(self, n_rows: int) -> None:
-        raise InvalidRequest(
-            f"{n_rows} rows of logits were asked for in one decode",
-            field="output",
-            value=n_rows,
-            allowed=f"at most {self.n_outputs} rows (n_parallel and lookup say how many)",
-        )
-
-
-def _not_ready(seq: int, output: str) -> InvalidRequest:
-    return InvalidRequest(
-        f"sequence {seq} has no such output: the last decode did not ask for it",
-        field="seq",
-        value=seq,
-        allowed=f"a sequence fed in the last decode with output {output}",
-    )
-
-
-def _not_alike(tokens: int, sequences: int) -> InvalidRequest:
-    return InvalidRequest(
-        f"{tokens} tokens cannot follow the last decode",
-        field="tokens",
-        value=tokens,
-        allowed=f"{sequences} tokens, one for each of its feeds, where there is room"
-        if sequences
-        else "none: it had other feeds than single tokens with logits",
-    )
-
-
-def _no_embedding() -> Unsupported:
-    return Unsupported(
-        "embeddings are not made in the sequences of generations",
-        field="output",
-        value="embedding",
-        allowed="none, logits, every; embeddings come from the embedder",
-    )
-
-
-def _failed(failures: dict[int, str]) -> BackendError:
-    told = "; ".join(f"sequence {seq}: {reason}" for seq, reason in failures.items())
-    return BackendError(f"evaluation failed: {told}", failed=tuple(failures))
