@@ -129,9 +129,10 @@ def test_the_names_of_control_tokens_are_control_tokens(client: OpenAI, model: s
 
 
 def test_an_echo_stands_in_front(client: OpenAI, model: str) -> None:
-    text = complete(client, model).choices[0].text
-    assert complete(client, model, echo=True).choices[0].text == PROMPT + text
-    streamed = complete(client, model, echo=True, stream=True)
+    # Greedy: what others left in the cache moves the rounding, and so where a draw falls.
+    text = complete(client, model, temperature=0).choices[0].text
+    assert complete(client, model, echo=True, temperature=0).choices[0].text == PROMPT + text
+    streamed = complete(client, model, echo=True, stream=True, temperature=0)
     assert "".join(one.choices[0].text for one in streamed) == PROMPT + text
     nothing = complete(client, model, echo=True, max_tokens=0)
     assert nothing.choices[0].text == PROMPT
