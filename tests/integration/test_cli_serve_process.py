@@ -42,7 +42,7 @@ def serving(*words: str) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
 
 
 def _wait_until_it_answers(url: str, child: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 150
     while time.monotonic() < deadline:
         assert child.poll() is None, "the server ended"
         with contextlib.suppress(OSError):
