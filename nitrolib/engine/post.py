@@ -25,25 +25,27 @@ class Post:
     one wake-up, however many readers there are, since a thread of the post's own wakes them while
     native code runs. A single letter needs no such thread.
 
-    `add`, `send` and `close` belong to the scheduler's thread.
+    `letters`, `add`, `send` and `close` belong to the scheduler's thread.
+
+    letters: what the next `send` takes, always this list.
     """
 
     def __init__(self) -> None:
-        self._letters: list[Letter] = []
+        self.letters: list[Letter] = []
         self._bags: SimpleQueue[list[Letter] | None] = SimpleQueue()
         self._handed = self._delivered = 0  # bags
         self._thread: threading.Thread | None = None
 
     def add(self, deliver: Callable[[Any], None], what: object) -> None:
         """Call `deliver(what)`, which must not raise, after the next `send`."""
-        self._letters.append((deliver, what))
+        self.letters.append((deliver, what))
 
     def send(self) -> None:
         """Let everything that was added be delivered, after what was sent before."""
-        letters = self._letters
-        if not letters:
+        if not self.letters:
             return
-        self._letters = []
+        letters = self.letters.copy()
+        self.letters.clear()
         if len(letters) == 1 and self._handed == self._delivered:
             _deliver(letters)
             return

@@ -243,9 +243,18 @@ class Scheduler:
                 break
             self.slots.extend(slots, tokens)
             for slot, work, row in zip(slots, works, rows, strict=True):
-                # Its job may have ended just now, through another of its slots.
-                if slot.work is not work or self._take(slot, work, work.follow, row):
+                if slot.work is not work:  # its job has just ended through another of its slots
                     changed = True
+                    continue
+                try:
+                    done = work.follow(row)
+                except Exception as exc:  # noqa: BLE001 -- as in `_advance`
+                    self._fail(slot, work, exc)
+                    changed = True
+                else:
+                    if done or work.discard is not None:
+                        self._settle(slot, work, done)
+                        changed = True
             uncounted += 1
             if changed or uncounted == _COUNT_AFTER:
                 self._counters.decoded(len(slots), uncounted)
@@ -257,31 +266,33 @@ class Scheduler:
         work = slot.work
         if work is None:  # its job has just ended through another of its slots
             return True
-        if feed.output == "every":
-            return self._take(slot, work, self._verify, slot, work, feed.tokens[1:])
-        return self._take(slot, work, work.advance, self.runtime, slot.number)
-
-    def _take(self, slot: Slot, work: Work, take: Callable[..., bool], *output: object) -> bool:
-        """Let work take its output, by `take(*output)`. True when something is to be done other
-        than to feed its next token."""
         try:
-            done = take(*output)
-        except NitroError as error:
-            self._end(work.job, always(error))
-            if isinstance(error, BackendError):  # perhaps NaN, which nobody shall go on from
-                self.slots.clear(slot)
+            if feed.output == "every":
+                done = self._verify(slot, work, feed.tokens[1:])
+            else:
+                done = work.advance(self.runtime, slot.number)
+        except Exception as exc:  # noqa: BLE001 -- this request's own: its neighbours go on
+            self._fail(slot, work, exc)
             return True
-        except Exception as exc:  # this request's own: its neighbours go on
-            log.exception("a request failed")
-            self._end(work.job, always(exc))
-            return True
+        if not done and work.discard is None:
+            return False
+        self._settle(slot, work, done)
+        return True
+
+    def _fail(self, slot: Slot, work: Work, exc: Exception) -> None:
+        """End the request whose work could not take its output."""
+        if not isinstance(exc, NitroError):
+            log.error("a request failed", exc_info=exc)
+        self._end(work.job, always(exc))
+        if isinstance(exc, BackendError):  # perhaps NaN, which nobody shall go on from
+            self.slots.clear(slot)
+
+    def _settle(self, slot: Slot, work: Work, done: bool) -> None:
+        """Work has taken its output, and does not just go on with its next token."""
         if done:
             self._done(slot, work)
         elif work.discard is not None:
             self.slots.shift(slot, work.discard)
-        else:
-            return False
-        return True
 
     def _verify(self, slot: Slot, work: Work, drafted: Sequence[int]) -> bool:
         done = work.verify(cast("RowsRuntime", self.runtime).rows(slot.number), drafted)

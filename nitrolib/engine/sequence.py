@@ -92,11 +92,12 @@ class GenerationSequence(Job, Work):
         if params.n_probs > 0:
             check_amount(params.n_probs, vocabulary.n_vocab, self._room.limit)
             self._probs = recorder(params, vocabulary)
+        self._letters = post.letters
         self._listens = self._sampler.listens or self._lookup is not None
         self._late: LateText | None = None
         if not self._needs_text():
             self._late = LateText(self._answer, self.outbox)
-            self._hand_over = partial(post.add, self._late.token)
+            self._say_late = self._late.token
         self._token_ids: list[int] = []
         self._told = 0  # how many of the token ids have left in chunks
         self._texts: list[str] = []
@@ -213,7 +214,7 @@ class GenerationSequence(Job, Work):
             if self.discard is None:
                 self.outbox.later(self._late.last, token)
                 return self._ended("length", "")
-        self._hand_over(token)
+        self._letters.append((self._say_late, token))
         return False
 
     def _say(self, token: int, logits: NDArray[np.float32]) -> bool:

@@ -146,7 +146,11 @@ def test_an_unforeseen_error_ends_all_and_the_next_request_runs():
 
     with fake_engine(runtime) as engine:
         runtime.before_repeat = fail
-        for one in [ask(engine, n) for n in range(2)]:
+        go = threading.Event()
+        runtime.before_decode = lambda _: go.wait(60)
+        running = [ask(engine, n) for n in range(2)]
+        go.set()
+        for one in running:
             with pytest.raises(BackendError, match="ZeroDivisionError"):
                 one.result(60)
         assert len(ask(engine, 5).result(60).token_ids) == 40
