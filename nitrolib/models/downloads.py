@@ -102,16 +102,18 @@ class Downloads:
             return self._start(source, self._files_of(source), made=False)
         files = self._files(source, sha256)
         name = id_from_name(files[0].filename) if id is None else check_id(id)
-        made = not self._knows(name)
-        entry = self.registry.add(
-            name, source_url=files[0].url, sources=[_as_source(file) for file in files], **manifest
-        )
-        try:
-            return self._start(entry, files, made=made)
-        except BaseException:
-            if made:
-                self.registry.remove(name)
-            raise
+        manifest["sources"] = [_as_source(file) for file in files]
+        while True:
+            made = not self._knows(name)
+            entry = self.registry.add(name, source_url=files[0].url, **manifest)
+            try:
+                return self._start(entry, files, made=made)
+            except ModelNotFound:
+                continue  # an earlier download of it failed just now, and took the model away
+            except BaseException:
+                if made:
+                    self.registry.remove(name)
+                raise
 
     def resume(self) -> tuple[DownloadStatus, ...]:
         """Go on with every download that this folder was left with. Those that another process is
@@ -243,12 +245,14 @@ class Downloads:
                     total=entry.size_bytes,
                 )
             before = resumable_parts(entry.folder).values()
-            job = Job(
-                entry,
-                files,
-                made=made or any(origin.made for origin in before),
-                release=_locked(entry.folder),
-            )
+            made = made or any(origin.made for origin in before)
+            release = _locked(entry.folder)
+            if not self._knows(entry.id):
+                release()
+                with contextlib.suppress(OSError):
+                    entry.folder.rmdir()  # which the lock may have made again
+                raise ModelNotFound(entry.id)
+            job = Job(entry, files, made=made, release=release)
             self._jobs.pop(entry.id, None)
             self._jobs[entry.id] = job
             self._forget_old()

@@ -270,6 +270,34 @@ def test_a_model_that_nothing_here_runs_is_refused_before_its_body(
     assert left(registry) == set()
 
 
+def test_a_model_that_goes_as_it_is_asked_for_again_is_fetched(
+    server: FileServer,
+    made: Any,
+    registry: Registry,
+    data: bytes,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As a download that fails in that moment takes it away."""
+    url, add = server.put("/m.gguf", data), registry.add
+    times = 0
+
+    def add_and_lose(name: str, **fields: Any) -> Any:
+        nonlocal times
+        times += 1
+        entry = add(name, **fields)
+        if times == 1:
+            registry.remove(name)
+        return entry
+
+    monkeypatch.setattr(registry, "add", add_and_lose)
+    downloads = made()
+    downloads.start(url)
+    assert downloads.wait("m", 60).state == "downloaded"
+    assert times == 2
+    assert registry.get("m").path is not None
+    assert left(registry) == {"m", "m/model.json", "m/m.gguf"}
+
+
 def test_a_wrong_sum_leaves_nothing(
     server: FileServer, registry: Registry, made: Any, data: bytes
 ) -> None:
