@@ -206,52 +206,70 @@ def prefill(arguments: argparse.Namespace) -> Iterator[Row]:
 
 def beside(arguments: argparse.Namespace) -> Iterator[Row]:
     """The longest wait of a decoding answer while a prompt of 2,000 tokens is evaluated beside it,
-    against the time of one chunk of that prompt."""
+    against the longest evaluation of a part of that prompt."""
     path = bench_model(arguments.cache, "110M")
     with Side("nitrolib", path, slots=2, ctx=2304, threads=arguments.threads) as ours:
         from nitrolib.engine.planning import BESIDE_DECODES
 
         ours.run("beside", tokens=2000, answer=400)
         found = [ours.run("beside", tokens=2000, answer=400) for _ in range(arguments.runs)]
-    chunks = 2000 / BESIDE_DECODES
-    waits = tuple(one["gap_s"] / (one["prefill_s"] / chunks) for one in found)
+    waits = tuple(one["gap_s"] / one["part_s"] for one in found)
     gap = statistics.median(one["gap_s"] for one in found)
     detail = f"longest wait {1e3 * gap:.0f} ms"
     yield Row(
-        f"longest wait of a decode beside a 2,000-token prefill / mean chunk of {BESIDE_DECODES}",
+        f"longest wait of a decode beside a 2,000-token prefill / longest part of {BESIDE_DECODES}",
         waits,
-        "about 1",
+        "1",
         detail,
     )
 
 
 def ctransformers(arguments: argparse.Namespace) -> Iterator[Row]:
-    """The two backends on one file, 1.1B: prefill, decode, and 8 clients at once."""
-    path = bench_model(arguments.cache, "1.1B")
-    threads = arguments.threads
-    for count in (1, 8):
-        with (
-            Side("nitrolib", path, slots=count, ctx=1024 // count * 2, threads=threads) as ours,
-            Side(
-                "nitrolib", path, slots=count, ctx=1024 // count * 2, threads=threads,
-                backend="ctransformers",
-            ) as theirs,
-        ):  # fmt: skip
-            names = ("llama-cpp-python", "ctransformers")
-            if count == 1:
+    """The two backends on one file: prefill, one answer, and 8 answers at once."""
+    names = ("llama-cpp-python", "ctransformers")
+    for shape in arguments.shapes:
+        if shape == "15M":
+            continue
+        path, tokens = bench_model(arguments.cache, shape), TOKENS[shape]
+        for count in (1, 8):
+            options = {"slots": count, "ctx": 2048 // count, "threads": arguments.threads}
+            with (
+                Side("nitrolib", path, **options) as ours,
+                Side("nitrolib", path, **options, backend="ctransformers") as theirs,
+            ):
+                if count == 1:
+                    found = in_turn(
+                        arguments.runs,
+                        lambda n, s=ours: s.run("prefill", tokens=512, seed=n + 1),
+                        lambda n, s=theirs: s.run("prefill", tokens=512, seed=n + 1),
+                    )
+                    yield ratio(f"backends, {shape}: prefill of 512 tokens", "-", found, names)
                 found = in_turn(
                     arguments.runs,
-                    lambda n, s=ours: s.run("prefill", tokens=512, seed=n + 1),
-                    lambda n, s=theirs: s.run("prefill", tokens=512, seed=n + 1),
+                    lambda n, s=ours, t=tokens: s.run("decode", tokens=t, seed=97 * n),
+                    lambda n, s=theirs, t=tokens: s.run("decode", tokens=t, seed=97 * n),
                 )
-                yield ratio("backends, 1.1B: prefill of 512 tokens", "-", found, names)
+                what = "one answer" if count == 1 else "8 answers at once"
+                yield ratio(f"backends, {shape}: decode, {what}", "-", found, names)
+
+
+def instances(arguments: argparse.Namespace) -> Iterator[Row]:
+    """8 answers of the Engine at once, against 8 models of ctransformers itself in threads."""
+    for shape in arguments.shapes:
+        if shape == "15M":
+            continue
+        path, tokens = bench_model(arguments.cache, shape), TOKENS[shape]
+        with (
+            Side("nitrolib", path, slots=8, threads=arguments.threads) as ours,
+            Side("ctransformers", path, slots=8, threads=arguments.threads) as theirs,
+        ):
             found = in_turn(
                 arguments.runs,
-                lambda n, s=ours: s.run("decode", tokens=TOKENS["1.1B"], seed=97 * n),
-                lambda n, s=theirs: s.run("decode", tokens=TOKENS["1.1B"], seed=97 * n),
+                lambda n, s=ours, t=tokens: s.run("decode", tokens=t, seed=97 * n),
+                lambda n, s=theirs, t=tokens: s.run("decode", tokens=t, seed=97 * n),
             )
-            what = "decode, one answer" if count == 1 else "decode, 8 answers at once"
-            yield ratio(f"backends, 1.1B: {what}", ">= 1.8" * (count > 1) or "-", found, names)
+        name = f"decode {shape}, 8 slots: Engine / 8 models of ctransformers"
+        yield ratio(name, ">= 1.8", found, ("Engine", "ctransformers"))
 
 
 def memory(arguments: argparse.Namespace) -> Iterator[Row]:
@@ -369,6 +387,7 @@ SUITES: dict[str, Callable[[argparse.Namespace], Iterator[Row]]] = {
     "memory": memory,
     "http": http,
     "ctransformers": ctransformers,
+    "instances": instances,
 }
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import threading
 import time
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +30,7 @@ ROOT = Path(__file__).resolve().parents[2]
 class Side:
     """A process that runs orders on one loaded model.
 
-    kind: "nitrolib" (with `backend`), "xllamacpp" or "llama-cpp-python".
+    kind: "nitrolib" (with `backend`), "xllamacpp", "llama-cpp-python" or "ctransformers".
     """
 
     def __init__(self, kind: str, path: Path, **options: Any) -> None:
@@ -219,7 +220,13 @@ class Nitrolib:
 
     def beside(self, order: dict[str, Any]) -> dict[str, Any]:
         """The longest wait of a decoding answer while a prompt of `tokens` is evaluated beside it,
-        and the time of an evaluation of one chunk of it together with a decode."""
+        and the longest native call, which evaluates a part of that prompt and a decode."""
+        from support.native_clock import timed_decode
+
+        with timed_decode(self.engine) as clock:
+            return self._beside(order) | {"part_s": clock.longest()}
+
+    def _beside(self, order: dict[str, Any]) -> dict[str, Any]:
         from nitrolib import SamplingParams
 
         params = SamplingParams(
@@ -240,8 +247,8 @@ class Nitrolib:
             if other is not None and other.done():
                 break
         assert other is not None
-        spent = other.result().timings.prefill_s
-        return {"gap_s": clock.gap[0], "prefill_s": spent}
+        other.result()
+        return {"gap_s": clock.gap[0]}
 
 
 class Xllamacpp:
@@ -315,10 +322,49 @@ class HighLevel:
         return {"rate": order["tokens"] / (time.perf_counter() - begin)}
 
 
+class Instances:
+    """Models of ctransformers as a user has them, one for each answer, each in a thread."""
+
+    def __init__(self, path: str, slots: int, ctx: int = 512, **options: Any) -> None:
+        import ctransformers
+
+        # One thread each: more threads than cores wait for one another by spinning.
+        made = [
+            ctransformers.LLM(
+                path,
+                model_type="llama",
+                config=ctransformers.Config(
+                    context_length=ctx, threads=1 if slots > 1 else options.get("threads", 2)
+                ),
+            )
+            for _ in range(slots)
+        ]
+        self._models = made
+        self.about = {"backend": "LLM", "library": version("ctransformers")}
+
+    def decode(self, order: dict[str, Any]) -> dict[str, Any]:
+        prompts = prompts_of(order, len(self._models))
+        clock = _Clock(len(prompts))
+
+        def read(index: int) -> None:
+            model = self._models[index]
+            tokens = model.generate(
+                prompts[index], top_k=1, repetition_penalty=1.0, batch_size=512, reset=True
+            )
+            for count, _ in enumerate(tokens, 1):
+                clock.token(index, 1)
+                if count == order["tokens"]:
+                    return
+
+        _in_threads(len(prompts), read)
+        return clock.report()
+
+
 SIDES: dict[str, Callable[..., Any]] = {
     "nitrolib": Nitrolib,
     "xllamacpp": Xllamacpp,
     "llama-cpp-python": HighLevel,
+    "ctransformers": Instances,
 }
 
 

@@ -44,6 +44,10 @@ class NativeClock:
             "steps": len(pairs),
         }
 
+    def longest(self) -> float:
+        """Seconds of the longest native call."""
+        return max(end - begin for begin, end, _ in self._calls)
+
 
 @contextlib.contextmanager
 def timed_decode(engine: Engine) -> Iterator[NativeClock]:
