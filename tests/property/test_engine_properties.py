@@ -43,8 +43,8 @@ def engine(tmp_path_factory, backend):
 
 
 @pytest.fixture(scope="module")
-def rounding(backend):
-    return Rounding(backend)
+def rounding():
+    return Rounding()
 
 
 tokens = st.integers(3, 511)

@@ -33,20 +33,20 @@ def exact_options(backend: str) -> dict[str, Any]:
 
 
 class Rounding:
-    """Compares what should be equal but for rounding. ctransformers has none: everything must be
-    equal there. Elsewhere one comparison in a hundred may differ, since a draw or a tie may fall
-    between two roundings; a cache or a batch that is wrong changes far more."""
+    """Compares what should be equal but for rounding: results depend on how tokens are grouped. Of
+    1,500 prompts in a Q8_0 model on ctransformers two had other logits, by 0.06 where the deviation
+    is 2, when their last tokens were evaluated one by one; on llama-cpp-python more have. So one
+    comparison in a hundred may differ, since a draw or a tie may fall between two roundings; a
+    cache or a batch that is wrong changes far more."""
 
-    def __init__(self, backend: str) -> None:
-        self._exact = backend == "ctransformers"
+    def __init__(self) -> None:
         self._compared = self._differed = 0
 
     def assert_same(self, one: object, other: object) -> None:
         self._compared += 1
         if one != other:
             self._differed += 1
-            allowed = 0 if self._exact else 1 + self._compared / 100
-            assert self._differed <= allowed, (one, other)
+            assert self._differed <= 1 + self._compared / 100, (one, other)
 
 
 def slow_model(folder: Path) -> Path:
