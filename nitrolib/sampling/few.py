@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from itertools import accumulate
-from math import exp, log
+from math import exp, isfinite, log
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -19,6 +19,12 @@ MOST = 128
 _LIGHT = 1e-200  # weights below have lost digits, or will
 
 TINY = 5e-324  # a target of 0 would choose a banned token that comes first
+
+
+def is_cold(temperature: float, top: float) -> bool:
+    """Whether a temperature is that of a greedy choice among logits of which *top* is the largest:
+    0 or less, or so small that the division overflows."""
+    return temperature <= 0 or not isfinite(top / temperature)
 
 
 class Few:
@@ -100,12 +106,12 @@ class Few:
         return log(sum(self.weights())) - self.expected()
 
     def weights_at(self, temperature: float) -> list[float]:
-        """`weights` with the logits divided by *temperature*; at 0 the first of the largest has all
-        the weight."""
+        """`weights` with the logits divided by *temperature*; where `is_cold`, the first of the
+        largest has all the weight."""
         if temperature == 1:
             return self.weights()
         top = self.top()
-        if temperature > 0:
+        if not is_cold(temperature, top):
             return [exp((logit - top) / temperature) for logit in self.logits]
         best = self.logits.index(top)
         return [float(position == best) for position in range(len(self.logits))]

@@ -8,7 +8,7 @@ from itertools import accumulate
 from math import exp
 from typing import TYPE_CHECKING
 
-from .few import TINY
+from .few import TINY, is_cold
 from .partial_sort import crossing, mass, walk
 
 if TYPE_CHECKING:
@@ -20,12 +20,12 @@ def dist(candidates: Candidates, u: float, temperature: float = 1.0) -> int:
     number from 0 to 1. The largest logit must be finite.
 
     *temperature* divides the logits on the way, which saves a copy of them where the temperature
-    sampler comes last; at 0 the first of the largest is chosen.
+    sampler comes last; where it `is_cold`, the first of the largest is chosen.
     """
     logits = candidates.logits
-    if temperature <= 0:
-        return candidates.id_at(int(logits.argmax()))
     top = float(logits.max())
+    if is_cold(temperature, top):
+        return candidates.id_at(int(logits.argmax()))
     target = max(u * mass(logits, top, temperature), TINY)
     if not candidates.ranked:
         return candidates.id_at(walk(logits, top, target, temperature))
@@ -51,6 +51,8 @@ def choose_few(
     as fast as arrays, because each array operation costs as much as twenty float ones.
     """
     top = logits[0]
+    if is_cold(temperature, top):
+        return 0
     if top_p < 1:
         sums = list(accumulate([exp(logit - top) for logit in logits]))
         del logits[bisect_left(sums, top_p * sums[-1]) + 1 :]

@@ -257,6 +257,25 @@ def test_a_tiny_temperature_is_greedy() -> None:
         assert sampler_on(path, temperature=1e-300).sample(row) == row.argmax()
 
 
+@pytest.mark.parametrize("heat", ["temperature", "dynatemp_range"])
+@pytest.mark.parametrize("keep", [None, 4])
+def test_a_division_that_overflows_is_greedy_among_equal_logits_too(
+    heat: str, keep: int | None
+) -> None:
+    rows = [np.full(n, -5, np.float32) for n in (6, 1000)]
+    rows.extend(np.where(np.arange(n) % 3, np.float32(2), np.float32(7)) for n in (6, 1000))
+    for path in PATHS:
+        for tiny in (5e-324, 1e-310):
+            for row in rows:
+                values = {"temperature": 0.0, "repeat_penalty": 1.0, **PATHS[path], heat: tiny}
+                params = SamplingParams(**values)  # type: ignore[arg-type]
+                sampler = Sampler(params, row.size, 2048, keep_survivors=keep)
+                assert [sampler.sample(row) for _ in range(5)] == [0] * 5
+                if keep is not None:
+                    assert sampler.last is not None
+                    assert sampler.last.p == 1.0
+
+
 @by_path
 def test_a_token_both_biased_and_penalised_gets_its_logit_back(path: str) -> None:
     row = a_row()
