@@ -7,6 +7,7 @@ looks sees the state before it or the one after.
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import shutil
@@ -270,6 +271,9 @@ class Registry:
                     return _rename_folder(away, folder)
                 except FileNotFoundError:  # another process removed the last model beside it
                     continue
+                except FileExistsError:  # unless another process has removed it since
+                    if os.path.lexists(folder):
+                        raise
             _rename_folder(away, folder)
         except BaseException:
             shutil.rmtree(away, ignore_errors=True)
@@ -314,7 +318,7 @@ def _rename_folder(source: Path, target: Path) -> None:
     except FileNotFoundError:
         raise
     except OSError as error:
-        if os.path.lexists(target):
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST) or os.path.lexists(target):
             raise FileExistsError(error.errno, error.strerror, str(target)) from error
         raise
 

@@ -409,6 +409,24 @@ for round in range(60):
 """
 
 
+def test_a_model_that_was_in_the_way_for_a_moment_is_not(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process had it there when the folder was to get its name, and removed it."""
+    rename, tried = os.rename, []
+
+    def in_the_way(source: Path, target: Path) -> None:
+        tried.append(target)
+        if len(tried) == 1:
+            raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY))
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", in_the_way)
+    assert registry.add("org/m", source_url="https://h/m.gguf").id == "org/m"
+    assert len(tried) == 2
+    assert [path.name for path in registry.root.iterdir()] == ["org"]
+
+
 def test_processes_that_add_and_remove_never_see_half_a_model(registry: Registry) -> None:
     several = [
         subprocess.Popen(
