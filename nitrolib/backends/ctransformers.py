@@ -19,13 +19,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..errors import (
-    BackendError,
     InvalidRequest,
     ModelNotLoaded,
     Unsupported,
 )
 from ..gguf import CTRANSFORMERS, FileIdentity, Vocabulary, open_gguf, verify_file
-from . import gpu, memory
+from . import gpu, memory, refusals
 from .base import Capability, Feed, LoadOptions, RuntimeReport
 from .handle import Handle, float_view
 from .library import (
@@ -166,7 +165,7 @@ class CTransformersRuntime:
                     self._check_file(feeds)
                 failure = self._evaluate(sequence, count, feed, self._threads)
                 if failure:
-                    raise _failed({feed.seq: failure})
+                    raise refusals.failed({feed.seq: failure})
             elif feeds:
                 self._decode_side_by_side(feeds)
 
@@ -205,7 +204,7 @@ class CTransformersRuntime:
 
         self._workers.run(work, workers)
         if failures:
-            raise _failed(failures)
+            raise refusals.failed(failures)
 
     def _stage(self, sequence: _Sequence, feed: Feed) -> int:
         """Check a feed completely and put its ids where the native code will read them."""
@@ -253,7 +252,7 @@ class CTransformersRuntime:
             for feed in feeds:
                 self._sequence(feed.seq).empty()
             reason = f"{self._path} was written to while it was loaded; load it again"
-            raise _failed({feed.seq: reason for feed in feeds})
+            raise refusals.failed({feed.seq: reason for feed in feeds})
 
     def _evaluate(self, sequence: _Sequence, count: int, feed: Feed, threads: int) -> str:
         """Evaluate staged tokens; returns what failed, "" if nothing did."""
@@ -314,7 +313,7 @@ class CTransformersRuntime:
         norm = math.sqrt(hidden @ hidden)
         if not 0.0 < norm < math.inf:  # written this way round so that NaN fails too
             sequence.empty()
-            raise _failed({seq: f"the embedding has length {norm}"})
+            raise refusals.failed({seq: f"the embedding has length {norm}"})
         return (hidden / norm).astype(np.float32)
 
     def keep(self, seq: int, n: int) -> int:
@@ -363,12 +362,7 @@ class CTransformersRuntime:
         if self._loaded is None:
             raise _closed(self._lost)
         if not 0 <= seq < self.n_seq:
-            raise InvalidRequest(
-                f"there is no sequence {seq}",
-                field="seq",
-                value=seq,
-                allowed=f"0 to {self.n_seq - 1}",
-            )
+            raise refusals.no_sequence(seq, self.n_seq)
         return self._sequences[seq]
 
     def _refuse_count(self, sequence: _Sequence, count: int) -> None:
@@ -408,11 +402,6 @@ def _not_ready(seq: int, output: str) -> InvalidRequest:
         value=seq,
         allowed=f"a sequence whose last feed had output {output!r}",
     )
-
-
-def _failed(failures: dict[int, str]) -> BackendError:
-    told = "; ".join(f"sequence {seq}: {reason}" for seq, reason in failures.items())
-    return BackendError(f"evaluation failed: {told}", failed=tuple(failures))
 
 
 _runtimes: weakref.WeakSet[CTransformersRuntime] = weakref.WeakSet()

@@ -12,10 +12,11 @@ import numpy as np
 
 from ...errors import BackendError, InvalidRequest, Unsupported
 from ...gguf import FileIdentity
+from .. import refusals
 from ..base import Capability, Feed, Interrupted, LoraAdapter, NoRoom
 from ..handle import float_view
 from ..threads import process_budget
-from . import refusals, states
+from . import states
 from .adapters import AdapterSet
 from .batch import Batch
 from .model import ModelRuntime

@@ -1,10 +1,10 @@
-"""The errors of a runtime on llama-cpp-python: what was wrong with a call, and what is allowed."""
+"""The errors of a runtime: what was wrong with a call, and what is allowed."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ...errors import BackendError, InvalidRequest, Unsupported
+from ..errors import BackendError, InvalidRequest, Unsupported
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
